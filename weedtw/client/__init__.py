@@ -1,0 +1,1 @@
+"""The public async client: assign, look up, upload, read, delete."""

@@ -1,0 +1,236 @@
+"""Every error that weedtw raises on purpose, in one tree under `WeedError`.
+
+An error carries fields, not text: what went wrong stands in the class, the particulars in its
+attributes, and `str(error)` is the sentence for people.  Which HTTP status an error becomes is decided
+in one table, `weedtw/http/responses.py`.  This module imports nothing of weedtw.
+"""
+
+import attrs
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class WeedError(Exception):
+    """Parent of all errors of weedtw; catch this to catch them all."""
+
+    def __str__(self) -> str:
+        """One sentence for the person who sees it; subclasses say what can be done."""
+        return type(self).__doc__ or type(self).__name__
+
+
+# ------------------------------------------------------------------ what a request may get wrong
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadRequest(WeedError):
+    """A request that cannot be understood; the client has to change it."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadFileId(BadRequest):
+    """A file id is not of the form `volume,hexkeycookie`; take ids as `/dir/assign` gave them."""
+
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text!r} is not a file id: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadTtl(BadRequest):
+    """A time to live is not a count with a unit of m, h, d, w, M or y, such as `3m` or `1d`."""
+
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"ttl {self.text!r}: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadReplication(BadRequest):
+    """A replication is not three digits (other data centers, other racks, same rack), such as `001`."""
+
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"replication {self.text!r}: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadCollection(BadRequest):
+    """A collection name holds a character that could leave the data folder, or is too long."""
+
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"collection {self.text!r}: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class TooLarge(WeedError):
+    """A file is over the server's size limit; split it (`weedtw upload --maxMB`) or raise `--fileSizeLimitMB`."""
+
+    limit: int
+    size: int | None = None
+
+    def __str__(self) -> str:
+        had = "the file" if self.size is None else f"a file of {self.size} bytes"
+        return f"{had} is over the limit of {self.limit} bytes; upload it in chunks or raise --fileSizeLimitMB"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadDigest(BadRequest):
+    """The body does not have the Content-MD5 that the request claims: it was damaged on the way."""
+
+
+# ------------------------------------------------------------------ what is not there
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class NotFound(WeedError):
+    """Parent of what is a 404: nothing here under that name."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class VolumeNotFound(NotFound):
+    """The volume is not here; look it up at the master."""
+
+    volume_id: int | str
+
+    def __str__(self) -> str:
+        return f"volume {self.volume_id} not found"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class NeedleNotFound(NotFound):
+    """The volume holds no live file under that key (never written, deleted, or expired)."""
+
+    volume_id: int
+    key: int
+
+    def __str__(self) -> str:
+        return f"volume {self.volume_id} holds no file with key {self.key:x}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class CookieMismatch(WeedError):
+    """The cookie in the file id is not the one the file was written with."""
+
+    volume_id: int
+    key: int
+
+    def __str__(self) -> str:
+        return f"the cookie does not match that of file {self.key:x} in volume {self.volume_id}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class CollectionNotFound(WeedError):
+    """No volume belongs to a collection of that name."""
+
+    collection: str
+
+    def __str__(self) -> str:
+        return f"collection {self.collection!r} does not exist"
+
+
+# ------------------------------------------------------------------ disks and files
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class StorageError(WeedError):
+    """Parent of what goes wrong with files; `path` names the file."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class Damaged(StorageError):
+    """Bytes on disk are not what they were written as; read another copy, then `weedtw verify`."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class ReadOnlyVolume(StorageError):
+    """The volume takes no writes now; `reason` says why."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class VolumeFull(StorageError):
+    """The volume has reached what its index rows can address; ask the master for another."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class WriteFailed(StorageError):
+    """The operating system refused a write (disk full, I/O error); nothing of it was kept."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class FolderInUse(StorageError):
+    """Another process holds the folder's lock; stop it or choose another folder."""
+
+
+# ------------------------------------------------------------------ the cluster
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class Unavailable(WeedError):
+    """Cannot be served now but may be soon: HTTP 503 with Retry-After."""
+
+    reason: str
+    retry_after: float = 1.0  # seconds
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class NoRoom(WeedError):
+    """No set of volume servers can take the volume that was asked for; add servers or raise `--max`."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class ReplicationFailed(WeedError):
+    """A copy of the file could not be written or deleted; the copies that took it were told to drop it."""
+
+    failures: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "not on every copy: " + "; ".join(self.failures)
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class PeerError(WeedError):
+    """Another server answered with an error, or not at all."""
+
+    address: str
+    reason: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.address}: {self.reason}"
+
+
+# ------------------------------------------------------------------ starting up
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class ConfigError(WeedError):
+    """An option or a line of the configuration file is wrong; the message names it and what it takes."""
+
+    option: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.reason}"

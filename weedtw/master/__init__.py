@@ -1,0 +1,1 @@
+"""The master: assigns ids, knows the topology, grows volumes."""

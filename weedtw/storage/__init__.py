@@ -1,0 +1,1 @@
+"""Volumes on disk: blocking files, no reactor."""

@@ -1,0 +1,1 @@
+"""Who holds what, and where the next volume goes.  Pure."""

@@ -1,0 +1,1 @@
+"""The volume server: needles over HTTP, heartbeats to the master."""
