@@ -2,21 +2,30 @@
 
 from collections.abc import Iterator
 
+import attrs
 import pytest
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from zope.interface import implementer
+
+
+@implementer(ILogObserver)
+@attrs.define
+class FailureCollector:
+    """Keeps every event logged at level critical (that is what `Logger.failure` uses)."""
+
+    seen: list[LogEvent] = attrs.Factory(list)
+
+    def __call__(self, event: LogEvent) -> None:
+        if event.get("log_level") is LogLevel.critical:
+            self.seen.append(event)
 
 
 @pytest.fixture(autouse=True)
 def logged_failures() -> Iterator[list[LogEvent]]:
     """Fail the test when something logged at level critical; a test that expects that clears the list."""
-    seen: list[LogEvent] = []
-
-    def observe(event: LogEvent) -> None:
-        if event.get("log_level") is LogLevel.critical:
-            seen.append(event)
-
-    globalLogPublisher.addObserver(observe)
-    yield seen
-    globalLogPublisher.removeObserver(observe)
-    if seen:
-        pytest.fail("logged: " + "; ".join(str(e.get("log_failure") or e.get("log_format")) for e in seen))
+    collector = FailureCollector()
+    globalLogPublisher.addObserver(collector)
+    yield collector.seen
+    globalLogPublisher.removeObserver(collector)
+    if collector.seen:
+        pytest.fail("logged: " + "; ".join(str(e.get("log_failure") or e.get("log_format")) for e in collector.seen))
