@@ -234,3 +234,16 @@ class ConfigError(WeedError):
 
     def __str__(self) -> str:
         return f"{self.option}: {self.reason}"
+
+
+# ------------------------------------------------------------------ between the daemons
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadBeat(WeedError):
+    """A line of the heartbeat protocol is not what it should be; the two daemons' versions may differ too much."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
