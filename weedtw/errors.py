@@ -247,3 +247,11 @@ class BadBeat(WeedError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+# ------------------------------------------------------------------ the client
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class Unreachable(PeerError):
+    """No connection to another server could be made, so that nothing of the request can have arrived there."""
