@@ -1,0 +1,354 @@
+"""Needle records: one file each, appended back to back to a `.dat` file behind its super block.
+
+    offset   bytes  field
+    0        4      cookie
+    4        8      key
+    12       4      size S of the body (signed; never negative in a .dat)
+    16       S      body
+    16+S     4      crc: CRC-32C of the data as stored
+    20+S     8      append_at_ns: unix time of the append, nanoseconds (version 3 only)
+    ...      1..8   padding, so that the record's length is a multiple of 8 (never 0: an aligned end gets 8)
+
+Integers are big-endian.  The body of version 1 is the data and nothing else.  The body of versions 2 and 3:
+
+    4        data_size
+    n        data
+    1        flags
+    1+n      name size, name                  flag 0x02
+    1+n      mime size, mime                  flag 0x04
+    5        last_modified, unix seconds      flag 0x08
+    2        ttl: count, unit                 flag 0x10
+    2+n      pairs size, pairs (JSON object)  flag 0x20
+
+Flag 0x01: the data is gzip.  Flag 0x80: the data is a chunk manifest.  Name and mime are always written, with
+size 0 when unknown, as SeaweedFS does.  Volume servers of SeaweedFS before 3.09 stored the crc masked
+(rotated and shifted by a constant); either form is accepted when reading.
+
+Files without data.  SeaweedFS stores them with size 0 and no body, so name, mime, time, ttl and pairs are lost; and
+only the index tells them from a deletion record, which looks the same but carries the crc of the data it deletes.
+Here the body is empty as well, because readers expect it so.  In version 3 four bytes of padding follow such a
+record; readers skip them and SeaweedFS writes nought there.  They keep what fits:
+
+    0 0 0 0                nothing
+    FF 0 count unit        the time to live of its own: it decides whether the file is still there
+    any other u32          last_modified (1970 to 2105), when there is no time to live of its own
+
+Name, mime and pairs of a file without data have no place.
+"""
+
+import struct
+from typing import Final, TypeAlias
+
+import attrs
+from crc32c import crc32c
+
+from weedtw.errors import BadRequest, BadTtl, Damaged, TooLarge
+from weedtw.formats.ttl import Ttl
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+HEADER_SIZE: Final = 16
+ALIGNMENT: Final = 8
+CURRENT_VERSION: Final = 3
+MAX_BODY_SIZE: Final = 2**31 - 1  # the size field is signed
+MAX_NAME_SIZE: Final = 255
+MAX_MIME_SIZE: Final = 255
+MAX_PAIRS_SIZE: Final = 2**16 - 1
+MAX_LAST_MODIFIED: Final = 2**40 - 1
+
+_GZIPPED: Final = 0x01
+_NAME: Final = 0x02
+_MIME: Final = 0x04
+_LAST_MODIFIED: Final = 0x08
+_TTL: Final = 0x10
+_PAIRS: Final = 0x20
+_MANIFEST: Final = 0x80
+
+_HEADER: Final = struct.Struct(">IQi")
+_U32: Final = struct.Struct(">I")
+_U64: Final = struct.Struct(">Q")
+_TAIL_SIZES: Final = {1: 4, 2: 4, 3: 12}  # crc and append_at_ns, by version
+_SPARE_TTL: Final = 0xFF00_0000  # where a data-less record's padding stops being a time
+_SPARE_SIZE: Final = 4
+
+
+def _checksum_of_data(needle: "Needle") -> int:
+    return crc32c(needle.data)
+
+
+@attrs.frozen(slots=True)
+class Needle:
+    """One file as a volume stores it: data and what is known about it."""
+
+    cookie: int  # u32
+    key: int  # u64
+    data: Buffer = attrs.field(repr=False)  # as stored: compressed when `is_gzipped`
+    name: bytes = b""  # at most 255 bytes, UTF-8 as a rule
+    mime: bytes = b""  # at most 255 bytes
+    last_modified: int | None = None  # unix seconds
+    ttl: Ttl | None = None  # of its own; None leaves it to the volume's
+    pairs: bytes = b""  # a JSON object of strings, as stored; at most 65535 bytes
+    is_gzipped: bool = False
+    is_manifest: bool = False
+    append_at_ns: int = 0  # unix time in nanoseconds; version 3 only
+    checksum: int = attrs.Factory(
+        _checksum_of_data, takes_self=True
+    )  # CRC-32C of `data`; of what it deletes in a deletion
+
+    @property
+    def flags(self) -> int:
+        """The flags byte of the record; 0 when there is no data, because then there is no such byte."""
+        if not len(self.data):
+            return 0
+        return (
+            _NAME
+            | _MIME
+            | (_GZIPPED if self.is_gzipped else 0)
+            | (_LAST_MODIFIED if self.last_modified is not None else 0)
+            | (_TTL if self.ttl else 0)
+            | (_PAIRS if self.pairs else 0)
+            | (_MANIFEST if self.is_manifest else 0)
+        )
+
+
+@attrs.frozen
+class DataLocation:
+    """Where the data lies within a record."""
+
+    offset: int  # bytes from the start of the record
+    size: int  # bytes
+
+
+def etag(checksum: int) -> str:
+    """The ETag of a file, without quotes: eight hexadecimal digits."""
+    return f"{checksum:08x}"
+
+
+def masked(checksum: int) -> int:
+    """The form in which old releases of SeaweedFS stored a CRC-32C."""
+    return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFF_FFFF
+
+
+def record_length(size: int, version: int) -> int:
+    """Bytes of a whole record, padding included, whose size field is `size`."""
+    used = HEADER_SIZE + size + _TAIL_SIZES[version]
+    return used + ALIGNMENT - used % ALIGNMENT
+
+
+# ------------------------------------------------------------------ writing
+
+
+def clip_name(name: bytes, limit: int = MAX_NAME_SIZE) -> bytes:
+    """Cut a name down to what a record holds, not in the middle of a UTF-8 character."""
+    if len(name) <= limit:
+        return name
+    while limit and name[limit] & 0xC0 == 0x80:
+        limit -= 1
+    return name[:limit]
+
+
+def body_size(needle: Needle, version: int = CURRENT_VERSION) -> int:
+    """The size field of the record that `pack` makes.
+
+    Raises BadRequest when a field is too long for the record, TooLarge when all of it is.
+    """
+    size = len(needle.data)
+    if size and version != 1:
+        size += _U32.size + len(_metadata(needle))
+    if size > MAX_BODY_SIZE:
+        raise TooLarge(MAX_BODY_SIZE, size)
+    return size
+
+
+def pack_vector(needle: Needle, version: int = CURRENT_VERSION) -> list[Buffer]:
+    """The whole record as buffers for one `pwritev`; the data is among them as it came, not copied.
+
+    Raises BadRequest when a field is too long for the record, TooLarge when all of it is.
+    """
+    data = needle.data
+    size = body_size(needle, version)
+    head = _HEADER.pack(needle.cookie, needle.key, size)
+    if not size:
+        return [head + _tail(needle, needle.checksum, size, version)]
+    tail = _tail(needle, crc32c(data), size, version)
+    if version == 1:
+        return [head, data, tail]
+    return [head + _U32.pack(len(data)), data, _metadata(needle) + tail]
+
+
+def pack(needle: Needle, version: int = CURRENT_VERSION) -> bytes:
+    """The whole record in one piece; raises as `pack_vector` does."""
+    return b"".join(pack_vector(needle, version))
+
+
+def _metadata(needle: Needle) -> bytes:
+    """What follows the data in a body of versions 2 and 3."""
+    fields = [bytes((needle.flags,)), _sized(needle.name, 1, "name"), _sized(needle.mime, 1, "mime type")]
+    if needle.last_modified is not None:
+        if not 0 <= needle.last_modified <= MAX_LAST_MODIFIED:
+            raise BadRequest(f"a modification time of {needle.last_modified} seconds cannot be stored")
+        fields.append(needle.last_modified.to_bytes(5))
+    if needle.ttl:
+        fields.append(needle.ttl.to_bytes())
+    if needle.pairs:
+        fields.append(_sized(needle.pairs, 2, "set of Seaweed- headers"))
+    return b"".join(fields)
+
+
+def _sized(value: bytes, width: int, what: str) -> bytes:
+    if len(value) >= 1 << 8 * width:
+        raise BadRequest(f"a {what} of {len(value)} bytes is too long, {(1 << 8 * width) - 1} can be stored")
+    return len(value).to_bytes(width) + value
+
+
+def _tail(needle: Needle, checksum: int, size: int, version: int) -> bytes:
+    tail = _U32.pack(checksum)
+    if version == CURRENT_VERSION:
+        tail += _U64.pack(needle.append_at_ns)
+        if not size:
+            tail += _U32.pack(_spare_of(needle))
+    return tail.ljust(record_length(size, version) - HEADER_SIZE - size, b"\0")
+
+
+def _spare_of(needle: Needle) -> int:
+    """What the padding of a data-less record keeps."""
+    if needle.ttl:
+        return _SPARE_TTL | needle.ttl.to_uint32()
+    time = needle.last_modified or 0
+    return time if 0 < time < _SPARE_TTL else 0
+
+
+# ------------------------------------------------------------------ reading
+
+
+def unpack_header(header: Buffer, *, path: str = "") -> tuple[int, int, int]:
+    """Return (cookie, key, size) of the record that starts `header`.
+
+    Raises Damaged when there are fewer than 16 bytes or the size is negative.
+    """
+    if len(header) < HEADER_SIZE:
+        raise Damaged(path, f"{len(header)} bytes are too few for a needle header of {HEADER_SIZE}")
+    cookie, key, size = _HEADER.unpack_from(header)
+    if size < 0:
+        raise Damaged(path, f"needle {key:x}: its size is {size}")
+    return cookie, key, size
+
+
+def data_location(prefix: Buffer, version: int, *, path: str) -> DataLocation:
+    """Where the data lies, from the first 20 bytes of a record (16 suffice when the body is empty).
+
+    Raises Damaged when the data would run past the body.
+    """
+    _, key, size = unpack_header(prefix, path=path)
+    if version == 1 or not size:
+        return DataLocation(HEADER_SIZE, size)
+    start = HEADER_SIZE + _U32.size
+    if len(prefix) < start or size <= _U32.size:
+        raise Damaged(path, f"needle {key:x}: its body is cut off within data_size")
+    (data_size,) = _U32.unpack_from(prefix, HEADER_SIZE)
+    if data_size >= size - _U32.size:
+        raise Damaged(path, f"needle {key:x}: data of {data_size} bytes runs past a body of {size}")
+    return DataLocation(start, data_size)
+
+
+def unpack(record: Buffer, version: int, *, path: str, verify: bool = True) -> Needle:
+    """Read the record at the start of `record`; what follows it is not looked at, padding may be missing.
+
+    Given a memoryview, `data` is a view of the same memory.  With `verify` the data is checked against its crc
+    (a record without data has nothing to check).  Raises Damaged, which names `path` and says what is wrong.
+    """
+    cookie, key, size = unpack_header(record, path=path)
+    end = HEADER_SIZE + size
+    if len(record) < end + _TAIL_SIZES[version]:
+        raise Damaged(path, f"needle {key:x}: {len(record)} bytes are too few for a body of {size}")
+    place = data_location(record, version, path=path)
+    data_end = place.offset + place.size
+    data = record[place.offset : data_end]
+    checksum = _checked(data, record, end, key, path) if verify and size else _U32.unpack_from(record, end)[0]
+    append_at_ns = _U64.unpack_from(record, end + 4)[0] if version == CURRENT_VERSION else 0
+    if not size:
+        last_modified, ttl = _read_spare(record, version)
+        return Needle(
+            cookie,
+            key,
+            data,
+            last_modified=last_modified,
+            ttl=ttl,
+            append_at_ns=append_at_ns,
+            checksum=checksum,
+        )
+    if version == 1:
+        return Needle(cookie, key, data, checksum=checksum)
+    fields = _Metadata(record, data_end, end, key, path)
+    return fields.needle(cookie, data, append_at_ns, checksum)
+
+
+def _checked(data: Buffer, record: Buffer, end: int, key: int, path: str) -> int:
+    """Return the crc of the data; raises Damaged when the record has another."""
+    stored: int = _U32.unpack_from(record, end)[0]
+    checksum = crc32c(data)
+    if stored not in {checksum, masked(checksum)}:
+        raise Damaged(path, f"needle {key:x}: the data has crc {checksum:08x}, stored is {stored:08x}")
+    return checksum
+
+
+def _read_spare(record: Buffer, version: int) -> tuple[int | None, Ttl | None]:
+    """(last_modified, ttl) as the padding of a data-less record keeps them; what it cannot mean is nothing."""
+    start = HEADER_SIZE + _TAIL_SIZES[version]
+    if version != CURRENT_VERSION or len(record) < start + _SPARE_SIZE:
+        return None, None
+    (spare,) = _U32.unpack_from(record, start)
+    if spare < _SPARE_TTL:
+        return spare or None, None
+    try:
+        return None, Ttl.from_uint32(spare - _SPARE_TTL) or None
+    except BadTtl:
+        return None, None
+
+
+@attrs.define
+class _Metadata:
+    """Reads the fields behind the data, one after the other, up to the end of the body."""
+
+    record: Buffer
+    position: int
+    end: int
+    key: int
+    path: str
+
+    def needle(self, cookie: int, data: Buffer, append_at_ns: int, checksum: int) -> Needle:
+        flags = self.take(1, "flags")[0]
+        name = self.take_sized(1, "name") if flags & _NAME else b""
+        mime = self.take_sized(1, "mime type") if flags & _MIME else b""
+        modified = int.from_bytes(self.take(5, "modification time")) if flags & _LAST_MODIFIED else None
+        ttl = self.take_ttl() if flags & _TTL else None
+        pairs = self.take_sized(2, "pairs") if flags & _PAIRS else b""
+        return Needle(
+            cookie,
+            self.key,
+            data,
+            name=name,
+            mime=mime,
+            last_modified=modified,
+            ttl=ttl or None,
+            pairs=pairs,
+            is_gzipped=bool(flags & _GZIPPED),
+            is_manifest=bool(flags & _MANIFEST),
+            append_at_ns=append_at_ns,
+            checksum=checksum,
+        )
+
+    def take(self, size: int, what: str) -> bytes:
+        start, self.position = self.position, self.position + size
+        if self.position > self.end:
+            raise Damaged(self.path, f"needle {self.key:x}: its {what} runs past the end of its body")
+        return bytes(self.record[start : self.position])
+
+    def take_sized(self, width: int, what: str) -> bytes:
+        return self.take(int.from_bytes(self.take(width, what)), what)
+
+    def take_ttl(self) -> Ttl:
+        try:
+            return Ttl.from_bytes(self.take(2, "time to live"))
+        except BadTtl as error:
+            raise Damaged(self.path, f"needle {self.key:x}: its time to live is unreadable: {error}") from None
