@@ -324,3 +324,12 @@ class BadManifest(WeedError):
 
     def __str__(self) -> str:
         return f"the stored chunk manifest cannot be used: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class AnswerTooLarge(TooLarge):
+    """An answer is longer than the caller wants to hold in memory; stream it instead."""
+
+    def __str__(self) -> str:
+        had = "the answer" if self.size is None else f"the answer, of {self.size} bytes,"
+        return f"{had} is over the {self.limit} bytes that may be held in memory; stream it instead"
