@@ -137,10 +137,8 @@ class Ignored:
 
 _IGNORED = (
     Ignored("port.grpc", "one port serves everything"),
-    Ignored("metricsPort", "the metrics stand at /metrics of the one port"),
-    Ignored("metricsIp", "the metrics stand at /metrics of the one port"),
-    Ignored("metrics.address", "metrics are fetched from /metrics, not pushed"),
-    Ignored("metrics.intervalSeconds", "metrics are fetched from /metrics, not pushed"),
+    Ignored("metricsPort", "there is no second port for metrics"),
+    Ignored("metricsIp", "there is no second port for metrics"),
     Ignored("cpuprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("memprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("debug", "profiles are taken from outside, with py-spy for example", flag=True),
@@ -150,6 +148,8 @@ _IGNORED = (
 IGNORED: Mapping[str, tuple[Ignored, ...]] = {
     MASTER: (
         *_IGNORED,
+        Ignored("metrics.address", "metrics are not pushed"),
+        Ignored("metrics.intervalSeconds", "metrics are not pushed"),
         Ignored("telemetry", "nothing is ever reported to anybody", flag=True),
         Ignored("telemetry.url", "nothing is ever reported to anybody"),
         Ignored("raftHashicorp", "there is one consensus, weedtw's own", flag=True),
@@ -161,8 +161,8 @@ IGNORED: Mapping[str, tuple[Ignored, ...]] = {
     VOLUME: (
         *_IGNORED,
         Ignored("pprof", "profiles are taken from outside, with py-spy for example", flag=True),
-        Ignored("compactionMBps", "a vacuum makes way for requests by itself"),
-        Ignored("maintenanceMBps", "a vacuum makes way for requests by itself"),
+        Ignored("compactionMBps", "vacuums are not throttled"),
+        Ignored("maintenanceMBps", "vacuums are not throttled"),
         Ignored("hasSlowRead", "a read that would wait for the disk never holds up others", flag=True),
         Ignored("readBufferSizeMB", "large files are streamed in small pieces"),
         Ignored("index.leveldbTimeout", "the index is kept in memory"),
