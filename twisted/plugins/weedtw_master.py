@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 weed_master = ServiceMaker(  # type: ignore[no-untyped-call]
     "weedtw master",
     "weedtw.cli.tap_master",
-    "the master of weedtw, an object store compatible with SeaweedFS",
+    "weedtw's master: where the volumes are, and ids for new files",
     "weed-master",
 )

@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 weed_server = ServiceMaker(  # type: ignore[no-untyped-call]
     "weedtw server",
     "weedtw.cli.tap_server",
-    "master and volume server in one process of weedtw, an object store compatible with SeaweedFS",
+    "weedtw's master and volume server in one process",
     "weed-server",
 )

@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 weed_volume = ServiceMaker(  # type: ignore[no-untyped-call]
     "weedtw volume",
     "weedtw.cli.tap_volume",
-    "the volume server of weedtw, an object store compatible with SeaweedFS",
+    "weedtw's volume server: stores and serves the files",
     "weed-volume",
 )
