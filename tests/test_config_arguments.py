@@ -26,7 +26,7 @@ class SpellingTests(SynchronousTestCase):
             self.assertEqual(said("master", *arguments), {"master.port": "9334"}, arguments)
 
     def test_table(self) -> None:
-        for program, line, expected in (
+        cases: tuple[tuple[Program, str, dict[str, str]], ...] = (
             ("master", "-ip.bind=0.0.0.0", {"master.ip.bind": "0.0.0.0"}),
             ("master", "-peers=a:1,b:2 -mdir=/m=x", {"master.peers": "a:1,b:2", "master.mdir": "/m=x"}),
             ("volume", "--dir ./1,./2 --max 7,20", {"volume.dir": "./1,./2", "volume.max": "7,20"}),
@@ -49,8 +49,9 @@ class SpellingTests(SynchronousTestCase):
             ("server", "-master=true -volume -filer=false", {}),
             ("master", "-logFormat=json", {"log.logFormat": "json"}),
             ("master", "", {}),
-        ):
-            self.assertEqual(said(program, *line.split()), expected, line)  # type: ignore[arg-type]
+        )
+        for program, line, expected in cases:
+            self.assertEqual(said(program, *line.split()), expected, line)
 
     def test_negative_number_is_a_value(self) -> None:
         self.assertEqual(said("master", "--port", "-1"), {"master.port": "-1"})
@@ -89,7 +90,7 @@ class ErrorTests(SynchronousTestCase):
     """One line each: the option as it was written, what is wrong, what it takes."""
 
     def test_lines(self) -> None:
-        for program, line, expected in (
+        cases: tuple[tuple[Program, str, str], ...] = (
             ("master", "--prot 9333", "--prot: unknown option; did you mean --port?"),
             ("master", "--ip-bind=x", "--ip-bind: unknown option; did you mean --ip.bind?"),
             (
@@ -130,9 +131,10 @@ class ErrorTests(SynchronousTestCase):
             ("volume", "-master=a:1 -mserver=b:1", "--mserver: 'b:1' contradicts --master 'a:1'; give one of them"),
             ("master", "-- x", "--: not an option; options start with a dash, such as --port=9333"),
             ("master", "--config", "--config: a value is missing; it takes the path of a file or folder"),
-        ):
+        )
+        for program, line, expected in cases:
             with self.assertRaises(ConfigError) as caught:
-                parse(program, *line.split())  # type: ignore[arg-type]
+                parse(program, *line.split())
             self.assertEqual(str(caught.exception), expected, line)
 
     def test_empty_word(self) -> None:

@@ -149,9 +149,10 @@ def _folders(values: Values) -> tuple[FolderConfig, ...]:
     paths = [os.path.expanduser(path) for path in values["dir"]]
     seen: dict[str, str] = {}
     for path in paths:
-        other = seen.setdefault(os.path.realpath(path), path)
-        if other is not path:
-            raise values.error("dir", f"{path} is named twice (as {other}); it takes different folders")
+        real = os.path.realpath(path)
+        if real in seen:
+            raise values.error("dir", f"{path} is named twice (as {seen[real]}); it takes different folders")
+        seen[real] = path
     counts = _each(values, "max", len(paths))
     index = [path and os.path.expanduser(path) for path in _each(values, "dir.idx", len(paths))]
     disks = ["" if disk == "hdd" else disk for disk in _each(values, "disk", len(paths))]
