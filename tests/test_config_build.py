@@ -1,6 +1,7 @@
 """From settings to configuration objects: defaults, what must fit together, and who wins."""
 
 import os
+from tempfile import TemporaryDirectory
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
@@ -248,8 +249,7 @@ class ErrorTests(SynchronousTestCase):
             self.assertEqual(str(caught.exception), expected, line)
 
     def test_folder_named_through_a_link(self) -> None:
-        folder = os.path.abspath(self.mktemp())
-        os.makedirs(folder)
-        os.symlink(folder, folder + ".link")
+        folder = self.enterContext(TemporaryDirectory())
+        os.symlink(folder, os.path.join(folder, "link"))
         with self.assertRaises(ConfigError):
-            volume(f"-dir={folder},{folder}.link")
+            volume(f"-dir={folder},{folder}/link")

@@ -2,6 +2,7 @@
 
 import os
 import re
+from tempfile import TemporaryDirectory
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,7 +26,7 @@ class FileTests(SynchronousTestCase):
     """What a file may say."""
 
     def write(self, text: str) -> str:
-        path: str = self.mktemp()
+        path = os.path.join(self.enterContext(TemporaryDirectory()), "weedtw.toml")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
@@ -108,8 +109,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(loaded.config.masters, ("127.0.0.1:3",))
 
     def test_folder(self) -> None:
-        folder = self.mktemp()
-        os.makedirs(folder)
+        folder = self.enterContext(TemporaryDirectory())
         with open(os.path.join(folder, "weedtw.toml"), "w", encoding="utf-8") as file:
             file.write("[master]\nport = 7")
         loaded = load("master", [f"-config_dir={folder}"], OwnNetwork())
@@ -117,10 +117,10 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(loaded.config, MasterConfig(port=7))
 
     def test_no_text(self) -> None:
-        path = self.mktemp()
+        path = self.write("")
         with open(path, "wb") as file:
             file.write(b"\xff\xfe")
-        for place, reason in ((path, "not UTF-8 text"), (os.path.dirname(os.path.abspath(path)), "Is a directory")):
+        for place, reason in ((path, "not UTF-8 text"), (os.path.dirname(path), "Is a directory")):
             with self.assertRaises(ConfigError) as caught:
                 load("master", ["--config", place], OwnNetwork())
             self.assertEqual(str(caught.exception), f"--config {place}: {reason}")
