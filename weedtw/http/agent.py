@@ -173,7 +173,7 @@ class _Relay(_Body):
 
     def _ended(self) -> None:
         if not self._request.is_gone:
-            self._request.unregisterProducer()  # type: ignore[no-untyped-call]
+            self._request.unregisterProducer()
 
 
 @attrs.frozen(eq=False)

@@ -53,12 +53,17 @@ class Request(server.Request):
         values = self.requestHeaders.getRawHeaders(name.encode("latin-1"))
         return b", ".join(values).decode("utf-8", "replace") if values else None
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Called by the channel with the request line once the body is whole."""
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
+    def set_line(self, method: bytes, target: bytes, version: bytes) -> None:
+        """Called by the channel with the request line, before the body is there."""
+        self.method, self.uri, self.clientproto = method, target, version
+        self.path = target.partition(b"?")[0]
         self.args = {}  # see params() and query()
-        self.process()
+
+    def discard(self) -> None:
+        """Called by the channel for a request that is refused before it is answered."""
+        self.is_gone = True
+        if self.content is not None:  # a refusal may come before there is one
+            self.content.close()
 
     def setHeader(self, name: str | bytes, value: str | bytes) -> None:
         """Set a header of the answer; CR and LF in the value become spaces."""
@@ -67,6 +72,10 @@ class Request(server.Request):
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Let a push producer (`streaming`) follow what the client takes."""
         super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more."""
+        super().unregisterProducer()  # type: ignore[no-untyped-call]
 
     def process(self) -> None:
         """Find the resource and let it answer."""

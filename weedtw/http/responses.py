@@ -55,6 +55,8 @@ STATUS: dict[type[BaseException], int] = {
 
 _PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
+_OF_A_FILE = frozenset({b"Accept-Ranges", b"Cache-Control", b"ETag", b"Expires", b"Last-Modified", b"Location"})
+
 _Self = TypeVar("_Self")
 _Arguments = ParamSpec("_Arguments")
 
@@ -137,6 +139,9 @@ def error_response(request: Request, error: BaseException) -> bytes:
     """Answer an error as JSON with the status from the table; log it when it was not foreseen."""
     if not isinstance(error, errors.WeedError):
         _log.failure("answering {method} {uri}", _failure(error), method=request.method, uri=request.uri)
+    for name in [name for name, _ in request.responseHeaders.getAllRawHeaders()]:
+        if name.startswith(b"Content-") or name in _OF_A_FILE:
+            request.responseHeaders.removeHeader(name)  # it spoke of the body that is not coming
     for name, value in error_headers(error):
         request.setHeader(name, value)
     return json_response(request, error_value(error), status_of(error))
