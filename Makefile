@@ -37,6 +37,7 @@ lint: $(VENV)/ready-to-test
 # The synchronous tests are found by both runners.  trial is given their files by name: it finds tests in a
 # folder only when that is a package, and pytest's import mode wants that it is none.
 test: lint
+	mkdir -p build
 	$(BIN)/trial --temp-directory=build/trial $$(grep -rl --include='test_*.py' SynchronousTestCase tests | sort)
 	$(BIN)/pytest
 
@@ -50,6 +51,7 @@ bench: $(VENV)/ready-to-test
 	@for table in bench/bench_*.py; do echo "== $$table"; $(BIN)/python $$table $(ARGS) || exit 1; done
 
 wheel: $(VENV)/ready-to-run
+	rm -rf build/lib build/bdist.*
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
 
