@@ -122,8 +122,8 @@ class KindTests(SynchronousTestCase):
     def test_white_list(self) -> None:
         self.check(
             kinds.WHITE_LIST,
-            {"10.0.0.0/8,::1": ("10.0.0.0/8", "::1"), "10.0.0.7/8": ("10.0.0.7/8",)},
-            ["localhost", "10.0.0.0/33", "1.2.3", ","],
+            {"10.0.0.0/8,::1": ("10.0.0.0/8", "::1"), "localhost": ("localhost",), "10.0.0.7/8": ("10.0.0.7/8",)},
+            ["host1", "10.0.0.0/33", "1.2.3", ","],
         )
 
     def test_growth(self) -> None:

@@ -261,7 +261,8 @@ def _parse_public_url(text: str) -> str:
 
 
 def _parse_network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
+    if text.lower() != "localhost":
+        ipaddress.ip_network(text, strict=False)
     return text
 
 
