@@ -247,6 +247,12 @@ class Cluster:
         """A refusal as the daemons word theirs."""
         return Answer.json({"error": error}, status, **headers)
 
+    async def turns(self, seconds: float) -> None:
+        """Let the reactor run for so long; 0 is one turn."""
+        turned: Deferred[None] = Deferred()
+        reactor.callLater(seconds, turned.callback, None)
+        await turned
+
     @property
     def files(self) -> dict[str, bytes]:
         """All that the volume servers hold."""
@@ -271,10 +277,4 @@ async def cluster() -> AsyncIterator[Cluster]:
         await client.close()
     for stub in built.stubs:
         await stub.stop()
-    await _turn()  # the ends of connections arrive in the next turn
-
-
-async def _turn() -> None:
-    turned: Deferred[None] = Deferred()
-    reactor.callLater(0, turned.callback, None)
-    await turned
+    await built.turns(0)  # the ends of connections arrive in the next turn

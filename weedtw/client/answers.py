@@ -6,7 +6,6 @@ protocol promises.
 
 import re
 from collections.abc import Iterator
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import attrs
 
 from weedtw.errors import BadFileId, BadRequest, PeerError
 from weedtw.formats.fileid import MAX_KEY, FileId
+from weedtw.http.disposition import parse_disposition
 
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})(?:\.[0-9]{1,5})?", re.ASCII)
 _HIGHEST_PORT: Final = 65535
@@ -58,7 +58,7 @@ class FileInfo:
     """What a volume server says of a file before its content."""
 
     url: str  # "host:port" that answered
-    name: str  # as stored; anything at all may stand in it
+    name: str  # as stored, without folders; "" for none
     mime: str
     size: int | None  # bytes of content, None when the answer is of unknown length
     etag: str  # with its quotes, as it came; "" for none
@@ -117,10 +117,9 @@ def parse_deleted(address: str, answer: object) -> int:
 
 
 def stored_name(disposition: str) -> str:
-    """Return the file name in a Content-Disposition header (plain, quoted, or RFC 8187's `filename*`), or ""."""
-    message = Message()
-    message["Content-Disposition"] = disposition.replace("\r", " ").replace("\n", " ")
-    return message.get_filename("") or ""
+    """Return the file name in a Content-Disposition header, without folders, or ""."""
+    parsed = parse_disposition(disposition)
+    return (parsed.filename or "") if parsed is not None else ""
 
 
 def seconds_of(http_date: str) -> float | None:

@@ -23,7 +23,6 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from weedtw.client.sources import Source
-from weedtw.client.watch import Watch
 from weedtw.errors import BadRequest, StorageError
 
 PIECE: Final = 256 * 1024  # bytes read from the source, and held, at a time
@@ -45,6 +44,10 @@ def part_head(boundary: str, name: str, mime: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "replace")
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @implementer(IBodyProducer)
 @attrs.define(eq=False)
 class FormBody:
@@ -58,7 +61,7 @@ class FormBody:
     boundary: str
     moved: Callable[[int], None]  # called with the number of content bytes just handed to the connection
 
-    watch: Watch | None = attrs.field(default=None, init=False)  # fed with each piece
+    alive: Callable[[], None] = attrs.field(default=_nothing, init=False)  # called with each piece, after `moved`
     produced: int = attrs.field(default=0, init=False)  # bytes of content handed to the connection
     length: int = attrs.field(init=False)  # of the whole body; what Twisted sends as Content-Length
     _digest: Any = attrs.field(init=False)
@@ -130,8 +133,7 @@ class FormBody:
             consumer.write(bytes(piece))
             self.produced += len(piece)
             self.moved(len(piece))
-            if self.watch is not None:
-                self.watch.feed()
+            self.alive()
         await self._ready()
         consumer.write(self.tail)
 

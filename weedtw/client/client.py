@@ -5,9 +5,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
 from weedtw.client.answers import Assignment, FileInfo, Location
@@ -22,14 +20,13 @@ from weedtw.client.status import ClusterStatus, cluster_status
 from weedtw.client.uploads import Upload, Uploaded
 from weedtw.client.wire import Wire
 from weedtw.formats.fileid import FileId
+from weedtw.http.agent import PeerAgent, make_agent
 
 PATIENCE: Final = 30.0  # seconds for which an operation is tried again
 ANSWER: Final = 10.0  # seconds to wait for the head of an answer
 IDLE: Final = 30.0  # seconds without a byte after which a transfer is given up
 READ_LIMIT: Final = 256 * 1024 * 1024  # bytes that `read` holds in memory unless told otherwise
 _CONNECT: Final = 5.0  # seconds
-_KEPT_CONNECTIONS: Final = 8  # per server
-_KEPT_FOR: Final = 20  # seconds; less than the servers' idle time-out, or requests would meet closed connections
 
 _TYPES: Final = mimetypes.MimeTypes()  # the standard library's own table, whatever this host's says
 
@@ -62,17 +59,19 @@ class Client:
         self._clock: IReactorTime = clock or reactor
         self._patience = patience
         self._public = public
-        self._pool: HTTPConnectionPool | None = None
-        self._wire = Wire(agent or self._pooled_agent(), self._clock, answer_timeout, idle_timeout)
+        self._own: PeerAgent | None = None
+        if agent is None:
+            self._own = make_agent(reactor, connect_timeout=_CONNECT)
+            agent = self._own.agent
+        self._wire = Wire(agent, self._clock, answer_timeout, idle_timeout)
         self._masters = Masters.at(masters, self._wire, self._clock, patience)
         self._lookups = Lookups(self._masters, self._clock)
         self._files = Files(self._lookups, self._wire, self._clock, patience, public)
 
     async def close(self) -> None:
         """Close the connections that are kept for the next request."""
-        if self._pool is not None:
-            closed: Deferred[None] = self._pool.closeCachedConnections()
-            await closed
+        if self._own is not None:
+            await self._own.close()
 
     async def assign(self, count: int = 1, placement: Placement | None = None) -> Assignment:
         """Reserve `count` file ids on one volume, to be written by POST or PUT to the server named."""
@@ -182,12 +181,6 @@ class Client:
         """Return the leader's `/dir/status`, as JSON gave it."""
         _, answer = await self._masters.ask("/dir/status", {})
         return answer
-
-    def _pooled_agent(self) -> Agent:
-        self._pool = HTTPConnectionPool(self._reactor)
-        self._pool.maxPersistentPerHost = _KEPT_CONNECTIONS
-        self._pool.cachedConnectionTimeout = _KEPT_FOR
-        return Agent(self._reactor, connectTimeout=_CONNECT, pool=self._pool)
 
 
 def guess_type(name: str) -> str:

@@ -9,8 +9,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
-from weedtw.client.watch import Watch
 from weedtw.errors import PeerError
+from weedtw.http.deadline import Deadline
 
 Write: TypeAlias = Callable[[bytes], Awaitable[None] | None]
 
@@ -27,7 +27,8 @@ class BodyReceiver(Protocol):
         self.finished: Deferred[int] = Deferred(self._cancelled)
         self._address = address
         self._write = write
-        self._watch = Watch(clock, idle)
+        self._idle = idle
+        self._deadline = Deadline(clock, self._stalled)
         self._received = 0
         self._waiting: list[bytes] = []  # received but not yet given to `write`: what was read before the pause
         self._writing: Deferred[None] | None = None
@@ -37,7 +38,7 @@ class BodyReceiver(Protocol):
 
     def connectionMade(self) -> None:
         """Begin to expect bytes."""
-        self._watch.start(self._stalled)
+        self._deadline.set(self._idle)
 
     def dataReceived(self, data: bytes) -> None:
         """Take a piece, and pause the connection as long as it cannot be written.
@@ -49,16 +50,16 @@ class BodyReceiver(Protocol):
         self._received += len(data)
         self._waiting.append(data)
         if self._writing is None:
-            self._watch.feed()
+            self._deadline.set(self._idle)
             self._writing = Deferred.fromCoroutine(self._hand_on())
             self._writing.addCallbacks(self._written, self._failed)
         if self._writing is not None:
-            self._watch.stop()
+            self._deadline.clear()
             self._pause()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Note the end; it counts once everything before it was written."""
-        self._watch.stop()
+        self._deadline.drop()
         self._ended = reason.value
         if self._writing is None:
             self._finish()
@@ -78,7 +79,7 @@ class BodyReceiver(Protocol):
         if self._ended is not None:
             self._finish()
         elif self._held:
-            self._watch.start(self._stalled)
+            self._deadline.set(self._idle)
             self._resume()
 
     def _finish(self) -> None:
@@ -91,7 +92,7 @@ class BodyReceiver(Protocol):
             self._fail(PeerError(self._address, f"the answer broke off after {self._received} bytes"))
 
     def _stalled(self) -> None:
-        self._fail(PeerError(self._address, f"the answer stalled for {self._watch.seconds:g} s"))
+        self._fail(PeerError(self._address, f"the answer stalled for {self._idle:g} s"))
 
     def _failed(self, failure: Failure) -> None:
         self._fail(failure)
@@ -108,7 +109,7 @@ class BodyReceiver(Protocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        self._watch.stop()
+        self._deadline.drop()
         self._waiting.clear()
         if self._writing is not None:
             self._writing.cancel()

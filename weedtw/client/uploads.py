@@ -23,7 +23,6 @@ from weedtw.client.gather import each
 from weedtw.client.masters import Masters
 from weedtw.client.patience import Patience
 from weedtw.client.sources import MemorySource, Source
-from weedtw.client.watch import Watch
 from weedtw.client.wire import Wire, hint, passes
 from weedtw.errors import PeerError, Unavailable, Unreachable, WeedError
 from weedtw.formats.fileid import FileId
@@ -127,7 +126,7 @@ class Upload:
             address = assigned.public_url if self.public else assigned.url
             form = FormBody.of(source, offset, count, name=name, mime=mime, moved=self.progress)
             try:
-                stored = await self._send(address, assigned.fid, form, query or {})
+                stored = await self._send(address, assigned.fid, form, {"ttl": self.placement.ttl, **(query or {})})
             except (PeerError, Unavailable) as error:
                 self.progress(-form.produced)
                 tries += 1
@@ -143,12 +142,8 @@ class Upload:
         """Send once; raises PeerError when the server did not store exactly what was sent."""
         known_before = fid in self._placed
         self._placed[fid] = address
-        watch = Watch(self.clock, self.wire.answer)
-        form.watch = watch
         try:
-            reply = await self.wire.exchange(
-                "POST", address, f"/{fid}", {"ttl": self.placement.ttl, **query}, body=form, watch=watch
-            )
+            reply = await self.wire.exchange("POST", address, f"/{fid}", query, body=form)
         except Unreachable:
             if not known_before:
                 del self._placed[fid]

@@ -21,8 +21,8 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IResponse
 from weedtw.client.answers import error_text
 from weedtw.client.bodies import FormBody
 from weedtw.client.receiver import BodyReceiver, Hangup, Write
-from weedtw.client.watch import Watch
 from weedtw.errors import AnswerTooLarge, PeerError, Unavailable, Unreachable, WeedError
+from weedtw.http.deadline import Deadline
 
 USER_AGENT: Final = "weedtw-client"
 SMALL_ANSWER: Final = 64 * 1024 * 1024  # bytes; a `/dir/status` of a large cluster has to fit, a runaway does not
@@ -145,32 +145,44 @@ class Wire:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: FormBody | None = None,
-        watch: Watch | None = None,
+        within: float | None = None,
     ) -> Reply:
         """Return the answer's head, whatever its status; entries of `query` that are empty are left out.
 
-        Raises Unreachable when no connection could be made, PeerError (status None) when no answer came, and
-        StorageError when `body` could not be read.  Whoever sends a long body gives a `watch` that the body feeds.
+        The wait for it, of `within` seconds where that is not `answer`, begins again with every piece of `body`
+        that is sent.  Raises Unreachable when no connection could be made, PeerError (status None) when no answer
+        came, and StorageError when `body` could not be read.
         """
         filled = {name: value for name, value in (query or {}).items() if value}
         url = f"http://{address}{path}" + (f"?{urlencode(filled)}" if filled else "")
         sent = Headers({"User-Agent": [USER_AGENT], "Accept-Encoding": ["identity"]})
         for name, value in (headers or {}).items():
             sent.setRawHeaders(name, [value])
+        wait = within or self.answer
+        expired = False
+
+        def give_up() -> None:
+            nonlocal expired
+            expired = True
+            requested.cancel()
+
+        deadline = Deadline(self.clock, give_up)
         if body is not None:
             sent.setRawHeaders("Content-Type", [body.content_type])
-        watch = watch or Watch(self.clock, self.answer)
+            body.alive = lambda: deadline.set(wait)
         requested = self.agent.request(method.encode("ascii"), url.encode("ascii"), sent, body)
+        deadline.set(wait)
         try:
-            with watch.over(requested):
-                response = await requested
+            response = await requested
         except (CancelledError, *_ON_THE_WAY) as error:
-            if watch.expired:
+            if expired:
                 kind = Unreachable if isinstance(error, connecting.ConnectingCancelledError) else PeerError
-                raise kind(address, f"no answer within {watch.seconds:g} s") from error
+                raise kind(address, f"no answer within {wait:g} s") from error
             if _cancelled(error):
                 raise CancelledError from error
             raise _described(address, error) from error
+        finally:
+            deadline.drop()
         return Reply(address, method, response, self.clock, self.idle)
 
     async def json(
@@ -180,7 +192,7 @@ class Wire:
 
         `within` is the wait for the answer in seconds, where it is not the usual one.
         """
-        reply = await self.exchange("GET", address, path, query, watch=Watch(self.clock, within or self.answer))
+        reply = await self.exchange("GET", address, path, query, within=within)
         if reply.status >= 300:
             raise await reply.error()
         return await reply.json()
