@@ -21,9 +21,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import Request as TwistedRequest
-from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
+from weedtw.http.conditional import format_date
 from weedtw.http.deadline import Deadline
 from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
@@ -59,7 +59,7 @@ class Site(server.Site):
         self._admission = admission
         self._open: set[Closable] = set()
         self._drained: list[Deferred[None]] = []
-        self._date = (0, b"")
+        self._date = (-1, b"")
 
     def buildProtocol(self, addr: IAddress | None) -> "FirstBytes":  # type: ignore[override]  # noqa: ARG002
         """A connection that does not know yet what it will speak."""
@@ -78,7 +78,7 @@ class Site(server.Site):
         """The time as HTTP writes it."""
         now = int(self.reactor.seconds())
         if self._date[0] != now:
-            self._date = (now, datetimeToString(now))
+            self._date = (now, format_date(now).encode())
         return self._date[1]
 
     def admit(self, request: Request) -> int:

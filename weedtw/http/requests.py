@@ -82,6 +82,10 @@ class Request(server.Request):
         self.site = self.channel.site
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.channel.site.date())
+        if self.path == b"*":  # OPTIONS of the server as a whole; no other method gets here
+            self.setResponseCode(204)
+            self.finish()
+            return
         try:
             self.prepath = []
             self.postpath = _segments(self.path)
