@@ -85,11 +85,11 @@ class WordsTests(CommandCase):
             ("volume -config_dir=/none", "weedtw volume: --config /none/weedtw.toml: No such file or directory"),
         ):  # fmt: skip
             status, out, err = self.weedtw(*line.split())
-            self.assertEqual((status, out, err), (1, "", expected + "\n"), line)
+            self.assertEqual((status, out, err), (2, "", expected + "\n"), line)
 
     def test_error_stays_one_line(self) -> None:
         status, _, err = self.weedtw("master", "--port=1\n2")
-        self.assertEqual((status, err.count("\n")), (1, 1))
+        self.assertEqual((status, err.count("\n")), (2, 1))
 
 
 class LazinessTests(SynchronousTestCase):

@@ -50,11 +50,11 @@ class PluginTests(SynchronousTestCase):
 
     def test_error_is_one_line(self) -> None:
         expected = "weed-master: --prot: unknown option; did you mean --port?\n"
-        self.assertEqual(self.ended(tap_master.Options(), "--prot", "1"), (1, "", expected))
+        self.assertEqual(self.ended(tap_master.Options(), "--prot", "1"), (2, "", expected))
 
     def test_log_options_are_those_of_twist(self) -> None:
         expected = "weed-volume: --logFormat: unknown option\n"
-        self.assertEqual(self.ended(tap_volume.Options(), "--logFormat=json"), (1, "", expected))
+        self.assertEqual(self.ended(tap_volume.Options(), "--logFormat=json"), (2, "", expected))
 
     def test_help(self) -> None:
         status, out, err = self.ended(tap_server.Options(), "--help")

@@ -1,7 +1,8 @@
 """Starting a daemon and stopping it, the same under `twist` and under `weedtw`.
 
 A daemon takes its locks and ports before the reactor runs.  What keeps it from starting is one line on
-standard error and exit status 1; a signal stops it in order and leaves status 0.
+standard error and exit status 1, or 2 when the fault is in the options; a signal stops it in order and leaves
+status 0.
 """
 
 import signal
@@ -26,11 +27,15 @@ class DaemonService(Protocol):
         """Become a child of a collection of services."""
 
 
-def give_up(program: str, error: Exception) -> NoReturn:
-    """End the process with one line that says why, and status 1."""
+CANNOT_START = 1
+MISUSED = 2
+
+
+def give_up(program: str, error: Exception, status: int = CANNOT_START) -> NoReturn:
+    """End the process with one line that says why."""
     text = " ".join(str(error).split())
     print(f"{program}: {text}", file=sys.stderr, flush=True)
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 class Daemon(MultiService):

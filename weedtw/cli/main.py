@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except _Misused as error:
         print(f"weedtw: {error}", file=sys.stderr)
-        return 1
+        return 2
     except BrokenPipeError:  # `weedtw help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

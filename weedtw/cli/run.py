@@ -13,7 +13,7 @@ from twisted.logger import (
 )
 
 from weedtw import __version__
-from weedtw.cli.daemon import give_up
+from weedtw.cli.daemon import MISUSED, give_up
 from weedtw.cli.services import make_daemon
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
@@ -23,12 +23,12 @@ from weedtw.errors import WeedError
 
 
 def run(program: Program, arguments: Sequence[str]) -> int:
-    """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit(1)."""
+    """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit."""
     command = f"weedtw {program}"
     try:
         loaded = load(program, arguments, OwnNetwork())
     except WeedError as error:
-        give_up(command, error)
+        give_up(command, error, MISUSED)
     if not isinstance(loaded, Loaded):
         print(help_text(program, command, log=True) if loaded.asks_help else f"weedtw {__version__}")
         return 0
