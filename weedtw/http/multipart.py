@@ -53,15 +53,10 @@ def first_file(body: bytes | memoryview, content_type: str) -> Part:
 
     Raises BadRequest for anything that is not a whole, well-formed form with at least one part.
     """
-    view = memoryview(body)
-    first: Part | None = None
-    for part in _parts(view, b"--" + boundary_of(content_type).encode("ascii")):
-        if part.filename:
-            return part
-        first = first or part
-    if first is None:
+    parts = list(_parts(memoryview(body), b"--" + boundary_of(content_type).encode("ascii")))
+    if not parts:
         raise BadRequest("the form has no parts")
-    return first
+    return next((part for part in parts if part.filename), parts[0])
 
 
 def boundary_of(content_type: str) -> str:

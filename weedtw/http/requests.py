@@ -198,8 +198,9 @@ class Params:
         return value
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
-        """A decimal number within [least, most]; the default when missing or empty."""
-        return self._integer(name, self.values.get(name, "") or str(default), least, most)
+        """A decimal number within [least, most]; the default, whatever it is, when missing or empty."""
+        text = self.values.get(name, "")
+        return self._integer(name, text, least, most) if text else default
 
     def required_integer(self, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
         """A decimal number within [least, most] that must be there."""
