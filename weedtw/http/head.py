@@ -70,13 +70,13 @@ def check_beginning(block: bytes, checked: int = 0) -> None:
     line, ended, _ = block.partition(b"\r\n")
     if len(line) > REQUEST_LINE:
         raise BadMessage(f"the request line is longer than {REQUEST_LINE} bytes", 414)
-    if len(block) > HEAD:
-        raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
+    if ended and checked < len(line) + 2:
+        _request_line(line)
     control = _CONTROL.search(block, max(0, checked - 1))
     if control and not (control[0] == b"\r" and control.end() == len(block)):  # a last CR may await its LF
         raise BadMessage(f"a stray byte {control[0]!r} in the head of the request")
-    if ended and checked < len(line) + 2:
-        _request_line(line)
+    if len(block) > HEAD:
+        raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:

@@ -16,6 +16,7 @@ A connection is in one phase at a time:
 
 import enum
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -23,7 +24,7 @@ from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
 from weedtw.errors import BadMessage, WeedError
@@ -244,7 +245,7 @@ class HttpChannel(HTTPChannel):
         body = b"" if self._head is not None and self._head.method == b"HEAD" else value
         status = status_of(error)
         lines = [
-            b"HTTP/1.1 %d %s" % (status, RESPONSES.get(status, b"Error")),
+            b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
             b"Server: " + SERVER,
             b"Date: " + self.site.date(),
             b"Content-Type: application/json",
