@@ -176,6 +176,13 @@ class TimeOutTests(TimeTestCase):
             wire.take(10_000)
         self.assertLess(most, 200_000)
 
+    def test_a_stream_for_head_is_not_even_looked_at(self) -> None:
+        wire = Wire(self.site, capacity=1000)
+        wire.send(b"HEAD /streamed HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.take()
+        [answer] = wire.answers("HEAD")
+        self.assertEqual((answer.headers["content-length"], self.app.streams_ended), (str(len(BIG)), 1))
+
     def test_a_client_that_leaves_a_stream_ends_it(self) -> None:
         wire = Wire(self.site, capacity=100_000)
         wire.send(b"GET /streamed HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -264,8 +264,8 @@ class HttpChannel(HTTPChannel):
 
     def _linger(self) -> None:
         """Say that nothing more comes, and take what is still on its way: closing now could destroy the answer."""
-        half_closes: bool = ITCPTransport.providedBy(self.transport)
-        if not half_closes:
+        plain_tcp: bool = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
+        if not plain_tcp:  # TLS has an end of its own, which a half-closed socket would cut off
             self._close()
             return
         self._moved = 0

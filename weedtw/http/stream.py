@@ -11,7 +11,7 @@ What is written without `room()` piles up in memory.  When the client goes, the 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -24,12 +24,18 @@ PIECE = 64 * 1024  # bytes written at once
 class Pace:
     """Whether the connection has room; made by `paced`."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._paused = False
         self._waiting: Deferred[None] | None = None
 
     async def room(self) -> None:
-        """Return when the connection takes more, at once if it does now.  One waiter at a time."""
+        """Return when the connection takes more, at once if it does now; raise CancelledError when it is gone.
+
+        One waiter at a time.
+        """
+        if self._request.is_gone:
+            raise CancelledError
         if self._paused:
             assert self._waiting is None, "two are waiting for room"
             self._waiting = Deferred()
@@ -56,7 +62,7 @@ class Pace:
 @asynccontextmanager
 async def paced(request: Request) -> AsyncIterator[Pace]:
     """Follow the pace of this request's client while the body of the `async with` writes to it."""
-    pace = Pace()
+    pace = Pace(request)
     request.registerProducer(pace, streaming=True)
     try:
         yield pace
@@ -66,7 +72,13 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
 
 
 async def send(request: Request, buffers: Iterable[bytes | memoryview]) -> None:
-    """Write buffers of any size to the client, in pieces, at its pace; status and headers are set before."""
+    """Write buffers of any size to the client, in pieces, at its pace; status and headers are set before.
+
+    For a HEAD request no buffer is even looked at.
+    """
+    if request.method == b"HEAD":
+        request.write(b"")
+        return
     async with paced(request) as pace:
         for buffer in buffers:
             view = memoryview(buffer)
