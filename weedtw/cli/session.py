@@ -90,7 +90,7 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
 
     def main(reactor: Any) -> "Deferred[None]":
         running = Deferred.fromCoroutine(whole(reactor))
-        _end_with(reactor, running)
+        end_with(reactor, running, signal.SIG_DFL)
         return running
 
     report.listen_to_log()
@@ -102,8 +102,11 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
     raise AssertionError(f"{program}: the reactor ended without a status")
 
 
-def _end_with(reactor: Any, running: Any) -> None:
-    """When a signal ends the reactor, cancel `running` and give it time to undo what it had begun."""
+def end_with(reactor: Any, running: Any, again: signal.Handlers) -> None:
+    """When a signal ends the reactor, cancel `running` and give it time to undo what it had begun.
+
+    `again` is what a second Ctrl-C does from then on.
+    """
     from twisted.internet.defer import Deferred
 
     ended: Deferred[None] = Deferred()
@@ -116,7 +119,7 @@ def _end_with(reactor: Any, running: Any) -> None:
     def shut_down() -> "Deferred[None] | None":
         if ended.called:
             return None
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, again)
         reactor.callLater(_FAREWELL, over, None)
         running.cancel()
         return ended
