@@ -1,0 +1,406 @@
+"""The volume server's side of the heartbeat: one kept connection to every master it has heard of.
+
+Each connection runs the same loop: say who we are, report everything, then what changed, at once when
+something appeared or went and at every pulse otherwise; each report waits for its acknowledgement, so that
+what a master has is always what it acknowledged.  A connection that is lost is made again, with back-off.
+
+The masters name each other and their leader in every answer; the leader is asked first when a volume has to be
+looked up.  A master may be reachable under another name than its own (`localhost` for `10.0.0.7`): then the
+connection under its own name stays, and the other one is given up.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import attrs
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError  # noqa: A004
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+
+from weedtw.errors import BadBeat, WeedError
+from weedtw.formats.beat import (
+    MAX_LINE,
+    Ack,
+    Answer,
+    Bye,
+    Hello,
+    Leader,
+    Refused,
+    Welcome,
+    decode_answer,
+    encode,
+)
+from weedtw.volume.standing import Standing
+
+FIRST_DELAY = 0.1  # seconds before the first attempt to connect again
+MAX_DELAY = 5.0  # seconds between two attempts
+REFUSED_DELAY = 5.0  # seconds before asking again a master that refused us
+PATIENCE = 10.0  # seconds to wait for an answer, at least; three pulses if that is longer
+
+
+class Cluster(Protocol):
+    """What is remembered of the cluster between two runs."""
+
+    @property
+    def cluster_id(self) -> str | None: ...
+    @property
+    def masters(self) -> tuple[str, ...]: ...
+    def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None: ...
+
+
+@attrs.define
+class _Moment:
+    """A thing to wait for: until `ring`, or until a time has passed."""
+
+    clock: IReactorTime
+    _waiter: Deferred[None] | None = None
+    _has_rung: bool = False
+
+    def ring(self) -> None:
+        """End the wait, or the next one if nobody waits."""
+        self._has_rung = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            waiter.callback(None)
+
+    async def wait(self, seconds: float) -> None:
+        if not self._has_rung:
+            self._waiter = Deferred()
+            timer: IDelayedCall = self.clock.callLater(seconds, self.ring)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer.active():
+                    timer.cancel()
+        self._has_rung = False
+
+
+class Conversation(LineReceiver):
+    """One connection to a master: the loop of reports and acknowledgements."""
+
+    log = Logger()
+    delimiter = b"\r\n"
+    MAX_LENGTH = MAX_LINE
+    transport: ITCPTransport
+
+    def __init__(self, link: "Link") -> None:
+        self.link = link
+        self.change = _Moment(link.beats.clock)
+        self._waiter: Deferred[Answer] | None = None
+        self._early: list[Answer] = []
+        self._task: Deferred[None] | None = None
+        self.is_welcome = False
+
+    def connectionMade(self) -> None:
+        """Start to talk."""
+        self._task = Deferred.fromCoroutine(self._talk())
+        self._task.addErrback(self._failed)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's signature
+        """Stop talking; the link makes the next connection."""
+        if self._task is not None:
+            self._task.cancel()
+        self.link.lost(self)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Take one answer of the master."""
+        try:
+            answer = decode_answer(line)
+        except BadBeat as error:
+            self._give_up(str(error))
+            return
+        if isinstance(answer, Leader):
+            self.link.heard(answer.leader, answer.masters)
+        elif self._waiter is None:
+            self._early.append(answer)
+        else:
+            waiter, self._waiter = self._waiter, None
+            waiter.callback(answer)
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002 - Twisted's signature
+        """Give up on a master that does not end its line."""
+        self._give_up(f"a line of more than {MAX_LINE} bytes")
+
+    def bye(self) -> None:
+        """Tell the master that we stop on purpose."""
+        if self.is_welcome:
+            self.transport.write(encode(Bye()))
+
+    async def _talk(self) -> None:
+        beats = self.link.beats
+        self.transport.write(encode(beats.hello()))
+        answer = await self._answer()
+        if isinstance(answer, Refused):
+            self.link.refused(answer.reason)
+            self.transport.loseConnection()
+            return
+        if not isinstance(answer, Welcome):
+            raise BadBeat(f"the first answer is {type(answer).__name__.lower()}, neither welcome nor refused")
+        beats.check_cluster(answer.cluster)
+        self.is_welcome = True
+        self.link.welcomed(self, answer)
+        known: Standing | None = None
+        seq = 0
+        while True:
+            seq += 1
+            standing = await beats.standing()
+            self._report(standing, known, seq)
+            ack = await self._answer()
+            if not isinstance(ack, Ack) or ack.seq != seq:
+                raise BadBeat(f"report {seq} was not acknowledged, the answer was {ack!r:.200}")
+            known = None if ack.full else standing
+            self.link.acknowledged(ack)
+            if not ack.full:
+                await self.change.wait(beats.pulse)
+
+    def _report(self, standing: Standing, known: Standing | None, seq: int) -> None:
+        difference = None if known is None else standing.since(known, seq)
+        for message in standing.full(seq) if difference is None else [difference]:
+            self.transport.write(encode(message))
+
+    async def _answer(self) -> Answer:
+        if self._early:
+            return self._early.pop(0)
+        self._waiter = Deferred()
+        return await self._waiter.addTimeout(self.link.beats.patience, self.link.beats.clock)
+
+    def _failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, CancelledError):
+            return
+        if isinstance(failure.value, TimeoutError):
+            self._give_up(f"no answer within {self.link.beats.patience:g} s")
+        elif isinstance(failure.value, WeedError):
+            self._give_up(str(failure.value))
+        else:
+            self.log.failure("while reporting to master {address}", failure, address=self.link.address)
+            self.transport.abortConnection()
+
+    def _give_up(self, reason: str) -> None:
+        self.log.error("master {address}: {reason}; connecting again", address=self.link.address, reason=reason)
+        self.transport.abortConnection()
+
+
+class _Conversations(Factory):
+    """Makes the protocol of each connection of one link."""
+
+    noisy = False
+
+    def __init__(self, link: "Link") -> None:
+        self.link = link
+
+    def buildProtocol(self, addr: IAddress | None) -> Conversation:  # noqa: ARG002 - Twisted's signature
+        return Conversation(self.link)
+
+
+class Link:
+    """The way to one master, under one address: a connection that is made again when it is lost."""
+
+    log = Logger()
+
+    def __init__(self, beats: "Heartbeats", address: str) -> None:
+        self.beats = beats
+        self.address = address
+        self.masters: tuple[str, ...] = ()  # as this master last named them
+        self.conversation: Conversation | None = None  # while we are welcome
+        self.refusal = ""
+        self._backoff = backoffPolicy(initialDelay=FIRST_DELAY, maxDelay=MAX_DELAY)
+        self.service = ClientService(
+            beats.endpoint(address), _Conversations(self), retryPolicy=self._delay, clock=beats.clock
+        )
+
+    @property
+    def is_welcome(self) -> bool:
+        return self.conversation is not None
+
+    def welcomed(self, conversation: Conversation, welcome: Welcome) -> None:
+        self.log.info("master {address} takes this server's reports", address=self.address)
+        self.conversation = conversation
+        self.refusal = ""
+        self.heard(welcome.leader, welcome.masters)
+        self.beats.joined(welcome)
+
+    def acknowledged(self, ack: Ack) -> None:
+        self.heard(ack.leader, ack.masters)
+        self.beats.acknowledged(ack)
+
+    def heard(self, leader: str | None, masters: tuple[str, ...]) -> None:
+        self.masters = masters
+        self.beats.heard(leader)
+
+    def refused(self, reason: str) -> None:
+        if reason != self.refusal:
+            self.log.error(
+                "master {address} refuses this server: {reason}; asking again every {delay:g} s",
+                address=self.address,
+                reason=reason,
+                delay=REFUSED_DELAY,
+            )
+        self.refusal = reason
+
+    def lost(self, conversation: Conversation) -> None:
+        if self.conversation is conversation:
+            self.conversation = None
+            self.log.warn("lost the connection to master {address}", address=self.address)
+            self.beats.lost()
+
+    def _delay(self, attempt: int) -> float:
+        if attempt == 1:
+            self.log.warn("master {address} cannot be reached; trying again", address=self.address)
+        if self.refusal:
+            return REFUSED_DELAY
+        return self._backoff(attempt)
+
+
+class Heartbeats(Service):
+    """Reports to all masters of the cluster, and knows who they are.
+
+    `standing` gives what there is to report (it may take its time, it is not asked on the reactor's behalf);
+    `endpoint` makes the way to an address; `hello` says who we are.  Nothing is logged as a failure when masters
+    cannot be reached: that is what the next attempt is for.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        seeds: tuple[str, ...],
+        cluster: Cluster,
+        hello: Callable[[], Hello],
+        standing: Callable[[], Awaitable[Standing]],
+        endpoint: Callable[[str], IStreamClientEndpoint],
+        pulse: float = 5.0,
+    ) -> None:
+        self.clock = clock
+        self.seeds = seeds
+        self.cluster = cluster
+        self.hello = hello
+        self.standing = standing
+        self.endpoint = endpoint
+        self.pulse = pulse  # seconds
+        self.leader: str | None = None
+        self.volume_size_limit: int | None = None  # bytes, as the masters say
+        self._links: dict[str, Link] = {}
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for an answer of a master."""
+        return max(PATIENCE, 3 * self.pulse)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether at least one master has acknowledged what this server holds."""
+        return self.volume_size_limit is not None and any(link.is_welcome for link in self._links.values())
+
+    @property
+    def masters(self) -> tuple[str, ...]:
+        """Addresses to ask, best first: the leader, those that we report to, the others."""
+        order = sorted(self._links.values(), key=lambda link: not link.is_welcome)
+        addresses = [link.address for link in order] or [*self.seeds]
+        if self.leader in addresses:
+            addresses.remove(self.leader)
+            addresses.insert(0, self.leader)
+        return tuple(addresses)
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Why masters refuse this server, by address."""
+        return {link.address: link.refusal for link in self._links.values() if link.refusal}
+
+    def startService(self) -> None:
+        """Connect to every master that was named or is remembered."""
+        super().startService()  # type: ignore[no-untyped-call]
+        for address in (*self.seeds, *self.cluster.masters):
+            self._add(address)
+
+    def stopService(self) -> Deferred[None]:
+        """Say good-bye to every master and close the connections."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        links = list(self._links.values())
+        self._links.clear()
+        for link in links:
+            if link.conversation is not None:
+                link.conversation.bye()
+        stopped = DeferredList([link.service.stopService() for link in links], consumeErrors=True)
+        return stopped.addCallback(lambda _: None)
+
+    def changed(self) -> None:
+        """Report at once: a volume has appeared, gone, or changed its nature."""
+        for link in self._links.values():
+            if link.conversation is not None:
+                link.conversation.change.ring()
+
+    # ------------------------------------------------------------- what the links tell
+
+    def check_cluster(self, cluster_id: str) -> None:
+        """Raise BadBeat when a master belongs to another cluster than this server."""
+        ours = self.cluster.cluster_id
+        if ours is not None and ours != cluster_id:
+            raise BadBeat(f"it belongs to cluster {cluster_id}, this server to {ours}")
+
+    def joined(self, welcome: Welcome) -> None:
+        """A master has taken us in."""
+        self._remember(welcome.cluster)
+        self._review()
+
+    def acknowledged(self, ack: Ack) -> None:
+        """A master has applied a report."""
+        self.volume_size_limit = ack.volume_size_limit
+        if self.cluster.cluster_id is not None:
+            self._remember(self.cluster.cluster_id)
+        self._review()
+
+    def heard(self, leader: str | None) -> None:
+        """A master has named the leader."""
+        if leader is not None and leader != self.leader:
+            self.log.info("the leading master is {leader}", leader=leader)
+            self.leader = leader
+
+    def lost(self) -> None:
+        """A connection is gone; without any other, those we were told to start with are tried as well."""
+        if self.running and not any(link.is_welcome for link in self._links.values()):
+            for address in self.seeds:
+                self._add(address)
+
+    # ------------------------------------------------------------- which links there are
+
+    def _remember(self, cluster_id: str) -> None:
+        named = {address for link in self._links.values() if link.is_welcome for address in link.masters}
+        masters = tuple(sorted(named))
+        if masters and (cluster_id, masters) != (self.cluster.cluster_id, self.cluster.masters):
+            self.cluster.remember(cluster_id, masters)
+
+    def _review(self) -> None:
+        """Open links to masters that were named; give up other names for the same, and those nobody names."""
+        if not self.running:
+            return
+        welcome = [link for link in self._links.values() if link.is_welcome]
+        named = {address for link in welcome for address in link.masters}
+        for address in named:
+            self._add(address)
+        served = {link.address for link in welcome}
+        for link in list(self._links.values()):
+            own = set(link.masters) or named
+            is_alias = link.address not in own and bool(own & served)
+            if is_alias and (not link.is_welcome or own <= served) and link.address not in named:
+                self._drop(link)
+
+    def _add(self, address: str) -> None:
+        if address not in self._links:
+            link = self._links[address] = Link(self, address)
+            link.service.startService()
+
+    def _drop(self, link: Link) -> None:
+        self.log.info("master {address} has another name; using that", address=link.address)
+        del self._links[link.address]
+        link.conversation = None
+        link.service.stopService().addErrback(
+            lambda failure: self.log.failure("closing the link to {address}", failure, address=link.address)
+        )
