@@ -1,23 +1,24 @@
 """How long a connection may take over things, how a server stops, and who gets a connection at all."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from klein import Klein
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from weedtw.http.channel import Site, make_site
 from weedtw.http.http11 import Patience
 from weedtw.http.requests import Request
 from weedtw.http.responses import body_response, endpoint, json_errors, json_response
-from weedtw.http.stream import send
+from weedtw.http.stream import send, send_pieces
 from weedtw.http.testing import Wire
 
 GET = b"GET /size HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -56,6 +57,42 @@ class App:
             await send(request, [BIG[:1000], memoryview(BIG)[1000:]])
         finally:
             self.streams_ended += 1
+
+    @app.route("/made")
+    @endpoint
+    async def made(self, request: Request) -> None:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            try:
+                for _ in range(100):
+                    yield BIG[:10_000]
+            finally:
+                self.streams_ended += 1
+
+        await send_pieces(request, pieces())
+
+    @app.route("/impatient")
+    @endpoint
+    async def impatient(self, request: Request) -> None:
+        """Ends as soon as the transport tells its producer to stop, before the request knows why."""
+        stopped: Deferred[None] = Deferred()
+        request.registerProducer(StopsAtOnce(stopped), streaming=True)
+        request.write(b"begun")
+        await stopped
+
+
+@implementer(IPushProducer)
+class StopsAtOnce:
+    def __init__(self, stopped: Deferred[None]) -> None:
+        self.stopped = stopped
+
+    def pauseProducing(self) -> None:
+        """It has nothing to pause."""
+
+    def resumeProducing(self) -> None:
+        """Nor to resume."""
+
+    def stopProducing(self) -> None:
+        self.stopped.errback(CancelledError())
 
 
 json_errors(App.app)
@@ -184,11 +221,18 @@ class TimeOutTests(TimeTestCase):
         self.assertEqual((answer.headers["content-length"], self.app.streams_ended), (str(len(BIG)), 1))
 
     def test_a_client_that_leaves_a_stream_ends_it(self) -> None:
-        wire = Wire(self.site, capacity=100_000)
-        wire.send(b"GET /streamed HTTP/1.1\r\nHost: a\r\n\r\n")
-        self.assertEqual(self.app.streams_ended, 0)
-        wire.leave()
-        self.assertEqual(self.app.streams_ended, 1)
+        for count, path in enumerate(("/streamed", "/made")):
+            wire = Wire(self.site, capacity=100_000)
+            wire.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            self.assertEqual(self.app.streams_ended, count)
+            wire.leave()
+            self.assertEqual(self.app.streams_ended, count + 1)
+
+    def test_leaving_is_no_failure_whoever_hears_of_it_first(self) -> None:
+        wire = Wire(self.site, capacity=1)
+        wire.send(b"GET /impatient HTTP/1.1\r\nHost: a\r\n\r\n")
+        wire.leave()  # nothing is logged: that is what is tested
+        self.assertEqual(wire.end, "closed")
 
     def test_requests_are_not_read_while_answers_are_not_taken(self) -> None:
         wire = Wire(self.site, capacity=1000)

@@ -355,6 +355,12 @@ class HttpChannel(HTTPChannel):
             self._requestProducer.pauseProducing()
         self._steer_reading()
 
+    def stopProducing(self) -> None:
+        """The transport has broken, and tells its producer before it tells its protocol."""
+        for request in self.requests:
+            request.is_gone = True
+        super().stopProducing()  # type: ignore[no-untyped-call]
+
     def resumeProducing(self) -> None:
         """Everything written so far is sent."""
         self._waitingForTransport = False

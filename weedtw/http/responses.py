@@ -232,6 +232,10 @@ def json_errors(app: "Klein") -> None:
         """Called with (request, failure), after the instance when the application is bound to one."""
         request: Request = args[-2]
         error: BaseException = args[-1].value
+        if request.is_gone:  # nobody listens, and an endpoint that was cancelled is no failure
+            if not isinstance(error, CancelledError | errors.WeedError):
+                _log.failure("after {uri} was given up", args[-1], uri=request.uri)
+            return b""
         if isinstance(error, MethodNotAllowed):
             allowed = tuple(sorted(error.valid_methods or ()))
             error = errors.MethodNotAllowed(request.method.decode("ascii", "replace"), allowed)

@@ -8,8 +8,8 @@
 What is written without `room()` piles up in memory.  When the client goes, the endpoint is cancelled.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -69,6 +69,17 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
     finally:
         if not request.is_gone:
             request.unregisterProducer()
+
+
+async def send_pieces(request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Write pieces as they are made, at the client's pace; at most one is held while it is slow.
+
+    Raises what making the pieces raises.  The generator is closed in every case.
+    """
+    async with aclosing(pieces), paced(request) as pace:
+        async for piece in pieces:
+            await pace.room()
+            request.write(piece)
 
 
 async def send(request: Request, buffers: Iterable[bytes | memoryview]) -> None:

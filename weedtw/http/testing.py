@@ -103,6 +103,9 @@ class MemoryTransport:
         """The connection ends, and the server is told."""
         if not self.end:
             self.end = how
+            producer, self.producer = self.producer, None
+            if producer is not None:
+                producer.stopProducing()  # before connectionLost, as a reactor does it
             reason = ConnectionAborted() if how == "aborted" else ConnectionDone()
             self.protocol.connectionLost(Failure(reason))
 
