@@ -118,6 +118,19 @@ class Reports(SynchronousTestCase):
         assert it["a"].disks == disks
 
 
+class HoldingBack(SynchronousTestCase):
+    def test_a_volume_held_back_takes_no_files_until_it_is_released(self) -> None:
+        it = Cluster(a=(), b=(volume(2),))
+        it.tree.hold_back(1)
+        it.tree.hold_back(2)
+        it.tree.add_volume(it["a"], volume(1))
+        assert it.copies(1) == ["a"]
+        assert it.writables() == []
+        it.tree.release(1)
+        it.tree.release(2)
+        assert it.writables() == [1, 2]
+
+
 class Leaving(SynchronousTestCase):
     def test_a_server_that_leaves_takes_its_volumes_along(self) -> None:
         it = Cluster(a=(volume(1, copies="001"), volume(2)), b=(volume(1, copies="001"),))

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from weedtw.errors import BadBeat, BadRequest
-from weedtw.formats.beat_fields import MAX_LIST, MAX_TEXT, U32, U64, Fields
+from weedtw.formats.beat_fields import MAX_TEXT, U32, U64, Fields
 from weedtw.formats.beat_messages import (
     Ack,
     Answer,
@@ -45,6 +45,7 @@ from weedtw.formats.ttl import Ttl
 
 __all__ = [
     "MAX_LINE",
+    "MAX_PARTS",
     "MAX_REASON",
     "MAX_VOLUMES_PER_PART",
     "PREFIX",
@@ -71,6 +72,7 @@ __all__ = [
 PREFIX = b"BEAT/1 "
 MAX_LINE = 1 << 20  # bytes, the CR LF included
 MAX_VOLUMES_PER_PART = 1000
+MAX_PARTS = 1000  # of one full report
 MAX_REASON = 200  # characters of a volume's reason for being read-only, longer ones are cut
 
 
@@ -296,7 +298,7 @@ def _no_constant(name: str) -> None:
 
 
 def _full(fields: Fields) -> Full:
-    parts = fields.integer("parts", low=1, high=MAX_LIST)
+    parts = fields.integer("parts", low=1, high=MAX_PARTS)
     volumes = fields.objects("volumes")
     if len(volumes) > MAX_VOLUMES_PER_PART:
         raise BadBeat(f"full: {len(volumes)} volumes in one part, at most {MAX_VOLUMES_PER_PART} may be")

@@ -1,10 +1,10 @@
-"""One piece of work that several wait for, and the news of a change."""
+"""Work that several wait for, the news of a change, and several things at once."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError  # noqa: A004 - Twisted's own
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
@@ -76,9 +76,7 @@ class Changes:
         waiter.callback(None)
 
 
-async def within(seconds: float, clock: IReactorTime, work: Coroutine[Any, Any, Result]) -> Result:
-    """The result of `work`; raises TimeoutError, with the work cancelled, when it takes longer."""
-    return await Deferred.fromCoroutine(work).addTimeout(seconds, clock)
-
-
-__all__ = ["CancelledError", "Changes", "Flight", "TimeoutError", "within"]
+async def outcomes(works: Iterable[Coroutine[Any, Any, Result]]) -> list[Result | Failure]:
+    """Do all these things at the same time; what came of each, in their order."""
+    done = await DeferredList([Deferred.fromCoroutine(work) for work in works], consumeErrors=True)
+    return [outcome for _, outcome in done]

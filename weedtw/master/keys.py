@@ -51,8 +51,12 @@ class KeySequence:
         Raises Unavailable when the ledger cannot decide, NoRoom when all keys are used up.
         """
         while (first := self.take_at_once(count)) is None:
-            await self._fetch().join()
+            await self.more()
         return first
+
+    async def more(self) -> None:
+        """Wait for further keys to be at hand; raises as `take`."""
+        await self._fetch().join()
 
     def drop(self) -> None:
         """Give the range at hand up: somebody else may decide from now on."""

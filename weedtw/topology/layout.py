@@ -124,14 +124,20 @@ class Layout:
     def __len__(self) -> int:
         return len(self._holders)
 
-    def place(self, volume_id: int, copies: Sequence[tuple[Server, VolumeReport]]) -> None:
-        """Take note of where a volume lies and in what condition its copies are; at least one copy."""
+    def place(
+        self, volume_id: int, copies: Sequence[tuple[Server, VolumeReport]], *, held_back: bool = False
+    ) -> None:
+        """Take note of where a volume lies and in what condition its copies are; at least one copy.
+
+        One that is held back is not writable whatever its condition.
+        """
         holders = tuple(server for server, _ in copies)
         changed = self._holders.get(volume_id) != holders
         self._holders[volume_id] = holders
         size = max(report.size for _, report in copies)
         writable = (
-            len(copies) >= self.key.replication.copies
+            not held_back
+            and len(copies) >= self.key.replication.copies
             and size < self.size_limit
             and not any(report.read_only for _, report in copies)
         )

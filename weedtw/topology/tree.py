@@ -45,6 +45,7 @@ class Topology:
     # what servers that have left held when they did: volume id to collection, by address
     left: dict[str, dict[int, str]] = attrs.Factory(dict)
     quarantined: dict[tuple[int, str], Conflict] = attrs.Factory(dict)
+    _held_back: set[int] = attrs.Factory(set)
     _volumes: dict[int, _Volume] = attrs.Factory(dict)
     _new_conflicts: list[Conflict] = attrs.Factory(list)
 
@@ -146,6 +147,18 @@ class Topology:
         self._volumes[volume_id].claims.remove(server)
         self._reassess(volume_id)
 
+    def hold_back(self, volume_id: int) -> None:
+        """Let nobody write to that volume, whoever reports it, until it is released."""
+        self._held_back.add(volume_id)
+        if volume_id in self._volumes:
+            self._place(volume_id, self._volumes[volume_id])
+
+    def release(self, volume_id: int) -> None:
+        """End what `hold_back` began."""
+        self._held_back.discard(volume_id)
+        if volume_id in self._volumes:
+            self._place(volume_id, self._volumes[volume_id])
+
     def _reassess(self, volume_id: int) -> None:
         """Decide anew which claims count; called when a claim came, went, or changed its nature."""
         volume = self._volumes[volume_id]
@@ -194,7 +207,8 @@ class Topology:
         layout = self.layouts.get(volume.key)
         if layout is None:
             layout = self.layouts[volume.key] = Layout(volume.key, self.size_limit)
-        layout.place(volume_id, [(server, server.volumes[volume_id]) for server in volume.copies])
+        copies = [(server, server.volumes[volume_id]) for server in volume.copies]
+        layout.place(volume_id, copies, held_back=volume_id in self._held_back)
 
     def _drop(self, volume_id: int, key: LayoutKey) -> None:
         layout = self.layouts[key]
