@@ -69,7 +69,15 @@ class Echo:
     @app.route("/nothing")
     @endpoint
     async def nothing(self, request: Request) -> bytes:
+        request.setHeader("Content-Length", "7")  # which a 204 never has
         return empty_response(request)
+
+    @app.route("/unmodified")
+    @endpoint
+    async def unmodified(self, request: Request) -> bytes:
+        request.setHeader("Content-Length", "7")  # which a 304 may have: that of the 200 it stands for
+        request.setResponseCode(304)
+        return b""
 
     @app.route("/get", methods=["GET"])
     @endpoint
@@ -194,6 +202,13 @@ class RequestTests(ChannelTestCase):
         nothing, after = wire.answers()
         self.assertEqual((nothing.status, nothing.body), (204, b""))
         self.assertNotIn("content-length", nothing.headers)
+        self.assertEqual(after.status, 200)
+
+    def test_not_modified_has_no_body(self) -> None:
+        wire = self.wire()
+        wire.send(b"GET /unmodified HTTP/1.1\r\nHost: a\r\n\r\n" + GET)
+        unmodified, after = wire.answers()
+        self.assertEqual((unmodified.status, unmodified.headers["content-length"]), (304, "7"))
         self.assertEqual(after.status, 200)
 
     def test_header_values_cannot_break_out(self) -> None:

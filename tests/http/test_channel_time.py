@@ -282,6 +282,14 @@ class DrainTests(TimeTestCase):
         self.successResultOf(self.site.drain(10))
         self.assertEqual(Wire(self.site).end, "closed")
 
+    def test_a_refused_client_that_hangs_on_is_not_waited_for_long(self) -> None:
+        wire = Wire(self.site)
+        wire.send(b"garbage\r\n")
+        drained = self.site.drain(10)
+        self.assertNoResult(drained)
+        self.clock.advance(1)
+        self.successResultOf(drained)
+
     def test_draining_twice(self) -> None:
         wire = Wire(self.site)
         wire.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")

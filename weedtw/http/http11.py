@@ -128,6 +128,8 @@ class HttpChannel(HTTPChannel):
         self.persistent = False
         if self.phase is Phase.HEAD:
             self._close()
+        elif self.phase is Phase.LINGER:
+            self._deadline.set(min(1.0, self.patience.linger))
 
     def abort(self) -> None:
         """Cut the connection, unsent bytes and all."""

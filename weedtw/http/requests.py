@@ -110,8 +110,11 @@ class Request(server.Request):
             return
         self._given += len(data)
         if not self.startedWriting:
+            if self.code == 204:
+                self.responseHeaders.removeHeader(b"Content-Length")  # RFC 9110 §8.6
             lengths = self.responseHeaders.getRawHeaders(b"Content-Length")
-            self._announced = int(lengths[0]) if lengths and self.method != b"HEAD" and self.code != 304 else None
+            has_body = self.method != b"HEAD" and self.code != 304
+            self._announced = int(lengths[0]) if lengths and has_body else None
         if self._announced is not None and self._given > self._announced:
             self._cut_for_length()
             return

@@ -1,0 +1,18 @@
+"""What is said to be pure in http/ needs no Twisted."""
+
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+PURE = ("accept", "conditional", "disposition", "framing", "head", "multipart", "ranges", "spool")
+
+
+class PurityTests(SynchronousTestCase):
+    def test_nothing_of_twisted_is_imported(self) -> None:
+        names = ", ".join(f"weedtw.http.{name}" for name in PURE)
+        program = (
+            f"import sys, {names}\nprint([m for m in ('twisted', 'zope', 'klein', 'socket') if m in sys.modules])"
+        )
+        result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertEqual(result.stdout.strip(), "set()")
