@@ -54,6 +54,12 @@ class Signals:
     def getsignal(self, number: int) -> object:
         return self.handlers.get(number, signal.SIG_DFL)
 
+    def send(self, number: int) -> None:
+        """What the operating system does when it delivers a signal."""
+        act = self.handlers[number]
+        assert callable(act)
+        act(number, None)
+
 
 class StoppableReactor(MemoryReactor):
     """A reactor that remembers when it was told to stop."""
@@ -122,19 +128,35 @@ class DaemonTests(SynchronousTestCase):
     def test_signal_stops_once(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self.signals.handlers.clear()
-            self.reactor.stops = 0
+            self.reactor = StoppableReactor()
             self.begin(self.daemon())
-            handle = self.signals.handlers[number]
-            assert callable(handle)
-            handle(number, None)
+            self.signals.send(number)
             self.assertEqual(self.reactor.stops, 1)
-            self.assertIs(self.signals.handlers[signal.SIGTERM], signal.SIG_IGN)
-            self.assertIs(self.signals.handlers[signal.SIGINT], signal.SIG_IGN)
+            for any_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self.assertIs(self.signals.handlers[any_number], signal.SIG_IGN)
+
+    def test_signal_while_folders_are_opened(self) -> None:
+        daemon = self.daemon()
+        self.services[1].prepare = lambda: self.signals.send(signal.SIGTERM)  # type: ignore[method-assign]
+        with self.assertRaises(SystemExit) as caught:
+            daemon.startService()
+        self.assertEqual(caught.exception.code, 0)
+        self.assertEqual(self.diary, ["prepare a"])
+
+    def test_signal_before_the_reactor_runs(self) -> None:
+        daemon = self.daemon()
+        daemon.startService()
+        self.signals.send(signal.SIGINT)
+        self.assertEqual(self.reactor.stops, 0)
+        for what, args, kw in self.reactor.whenRunningHooks:
+            what(*args, **kw)
+        self.assertEqual(self.reactor.stops, 1)
 
     def test_nohup_is_respected(self) -> None:
         self.signals.handlers[signal.SIGHUP] = signal.SIG_IGN
         self.begin(self.daemon())
         self.assertIs(self.signals.handlers[signal.SIGHUP], signal.SIG_IGN)
+        self.assertIsNot(self.signals.handlers[signal.SIGTERM], signal.SIG_IGN)
 
     def test_notes_are_logged(self) -> None:
         seen: list[LogEvent] = []

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
@@ -56,7 +57,7 @@ def running(words: Sequence[str], port: int, folder: Path) -> Iterator[subproces
     with open(folder / "output.log", "ab") as log:
         process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
     try:
-        wait_for_port(process, port, folder / "output.log")
+        wait_for_answer(process, port, folder / "output.log")
         yield process
     finally:
         if process.poll() is None:
@@ -64,19 +65,20 @@ def running(words: Sequence[str], port: int, folder: Path) -> Iterator[subproces
         process.wait(LIMIT)
 
 
-def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for_answer(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait for an HTTP answer, whatever it says: the port is bound long before."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         assert process.poll() is None, f"ended with {process.returncode}:\n{log.read_text()}"
-        with closing(socket.socket()) as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
         try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-    pytest.fail(f"nothing listens on {port}:\n{log.read_text()}")
+            with urlopen(f"http://127.0.0.1:{port}/status", timeout=LIMIT):
+                return
+        except HTTPError:
+            return
+        except URLError:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+    pytest.fail(f"nothing answers on {port}:\n{log.read_text()}")
 
 
 def refused(words: Sequence[str], folder: Path, status: int = 1) -> str:
@@ -147,6 +149,24 @@ def test_signal_ends_it(way: str, daemon: str, number: signal.Signals, tmp_path:
     assert "Traceback" not in log
     with running(command(way, daemon, options), port_of(options), tmp_path):
         pass  # the folder is free again, and what was left in it can be opened
+
+
+def test_signal_while_it_starts(way: str, tmp_path: Path) -> None:
+    """As soon as the port is bound, which is before the reactor runs."""
+    data = tmp_path / "data"
+    data.mkdir()
+    options = options_of("server", data)
+    log = tmp_path / "output.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command(way, "server", options), cwd=tmp_path, stdout=output, stderr=output)
+    deadline = time.monotonic() + LIMIT
+    with closing(socket.socket()) as probe:
+        while probe.connect_ex(("127.0.0.1", port_of(options))) != 0:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+    process.terminate()
+    assert process.wait(LIMIT) == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 def test_server_serves(way: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ status 0.
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from twisted.application.service import MultiService
@@ -49,6 +49,7 @@ class Daemon(MultiService):
         self._services = services
         self._notes = notes
         self._reactor = reactor
+        self._stopped_by = 0  # the signal that came while the services started
         for service in services:
             service.setServiceParent(self)
 
@@ -56,27 +57,43 @@ class Daemon(MultiService):
         """Prepare all, or end the process; then start all, and stop them in order when a signal comes."""
         for note in self._notes:
             self.log.info("{note}", note=note)
+        _on_signals(_leave)
         try:
             for service in self._services:
                 service.prepare()
         except (WeedError, CannotListenError, OSError) as error:
             give_up(self._program, error)
+        _on_signals(self._stop_soon)
         super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.callWhenRunning(self._stop_on_signals)
+        self._reactor.callWhenRunning(self._running)
 
-    def _stop_on_signals(self) -> None:
-        """Take over the signals that end a process.
+    def _running(self) -> None:
+        """Take the signals over from the reactor.
 
-        Twisted's own handlers stop as well, but `twist` then kills itself with the signal that it received,
-        which looks like a crash to what started it.
+        Its own ways stop it as well, but `twist` then kills itself with the signal that came, which looks like a
+        crash to what started it.
         """
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored: leave that alone
-            signal.signal(signal.SIGHUP, self._stop)
+        _on_signals(self._stop)
+        if self._stopped_by:
+            self._stop(self._stopped_by)
+
+    def _stop_soon(self, number: int, *_: object) -> None:
+        """Between the first service's start and the reactor's there is nothing yet that could be stopped."""
+        self._stopped_by = number
 
     def _stop(self, number: int, *_: object) -> None:
-        for caught in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(caught, signal.SIG_IGN)  # stopping is bounded; once is enough
+        _on_signals(signal.SIG_IGN)  # stopping is bounded; once is enough
         self.log.info("received {name}, stopping", name=signal.Signals(number).name)
         self._reactor.callFromThread(self._reactor.stop)
+
+
+def _leave(*_: object) -> NoReturn:
+    """While the folders are being opened, which may take long: what is on the disk survives an end at any time."""
+    raise SystemExit(0)
+
+
+def _on_signals(act: Callable[..., None] | signal.Handlers) -> None:
+    """What the signals do that end a process; one that is ignored, as nohup does with SIGHUP, stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, act)
