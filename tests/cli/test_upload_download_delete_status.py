@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import random
 import re
 import signal
 import socket
@@ -50,14 +51,19 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _weed_ports() -> int:
-    """A port of which the one 10000 above is free as well: `weed` uses that for gRPC."""
-    for _ in range(100):
-        port = _free_port()
-        if port < 50000:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port + 10000)) != 0:
-                    return port
+def _weed_port() -> int:
+    """A port that is free and the one 10000 above as well: `weed` uses that for gRPC.
+
+    Both lie below those that systems give to outgoing connections, which come and go.
+    """
+    for port in random.sample(range(10100, 22700), 1000):
+        with closing(socket.socket()) as http, closing(socket.socket()) as grpc:
+            try:
+                http.bind(("127.0.0.1", port))
+                grpc.bind(("127.0.0.1", port + 10000))
+            except OSError:
+                continue
+            return port
     pytest.skip("no pair of free ports for weed")
 
 
@@ -74,10 +80,11 @@ def _ours(folder: Path) -> tuple[str, list[list[str]]]:
 
 def _theirs(folder: Path) -> tuple[str, list[list[str]]]:
     loopback = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    port = _weed_ports()
+    port = _weed_port()
     words = [[WEED, "master", *loopback, f"-port={port}", f"-mdir={folder / 'm'}", "-telemetry=false"]]
     for name in ("v1", "v2"):
-        options = [f"-port={_weed_ports()}", f"-dir={folder / name}", f"-master=127.0.0.1:{port}", "-max=50"]
+        options = [f"-port={_weed_port()}", f"-dir={folder / name}", f"-master=127.0.0.1:{port}", "-max=50"]
+        options.append("-preStopSeconds=0")
         words.append([WEED, "volume", *loopback, *options])
     return f"127.0.0.1:{port}", words
 
@@ -269,6 +276,24 @@ def test_odd_names_survive_as_far_as_they_are_harmless(cluster: Cluster) -> None
     assert saved.isprintable()
     assert saved.startswith('grüße "you" ')
     assert (cluster.folder / saved).read_text() == "odd"
+
+
+def test_a_name_that_is_no_text_goes_in_all_the_same(cluster: Cluster) -> None:
+    name = os.fsdecode(b"latin1-\xfc.txt")
+    (cluster.folder / name).write_text("bytes")
+    fids = cluster.stored("--", name)
+    assert cluster.run("upload", name).returncode == 0
+    (cluster.folder / name).unlink()
+    assert cluster.run("download", *fids).returncode == 0
+    (saved,) = os.listdir(cluster.folder)
+    assert (cluster.folder / saved).read_text() == "bytes"
+
+
+def test_nobody_reading_the_results_is_no_crash(cluster: Cluster) -> None:
+    (cluster.folder / "a.txt").write_text("a")
+    script = f"{' '.join(WEEDTW)} upload --master {cluster.master} a.txt a.txt a.txt a.txt | true"
+    done = subprocess.run(["sh", "-c", script], cwd=cluster.folder, capture_output=True, timeout=LIMIT, check=False)
+    assert done.stderr == b""
 
 
 def test_status_shows_masters_servers_and_volumes(cluster: Cluster) -> None:

@@ -231,6 +231,8 @@ async def test_what_no_server_would_take_is_refused_before_anything_is_sent(
     with pytest.raises(BadTtl):
         Placement(ttl="3q")
     with pytest.raises(BadRequest):
+        Placement(data_center="dc\udcff")
+    with pytest.raises(BadRequest):
         await client.assign(0)
     assert cluster.master.requests == []
 

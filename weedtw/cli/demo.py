@@ -136,7 +136,7 @@ class Demo:
             self._show(kept)
         except (WeedError, DemoFailed, OSError) as error:
             print(f"demo: {error}", file=sys.stderr)
-            self._show_fallen()
+            self._show_logs()
             raise SystemExit(1) from error
         except CancelledError:
             print("demo: interrupted", file=sys.stderr)
@@ -270,9 +270,11 @@ class Demo:
         except CancelledError:
             return
 
-    def _show_fallen(self) -> None:
-        for child in self.children.fallen():
-            print(f"demo: the {child.name} {child.ended()}. Its last words:\n{child.last_words()}", file=sys.stderr)
+    def _show_logs(self) -> None:
+        """What the servers said last; their logs go with the scratch folder."""
+        for child in self.children.running:
+            print(f"demo: the {child.name} {child.ended() or 'is running'}. Its last words:", file=sys.stderr)
+            print(child.last_words(), file=sys.stderr)
 
     async def _pause(self, seconds: float) -> None:
         from twisted.internet.task import deferLater

@@ -1,5 +1,6 @@
 """Showing what a command does: lines or JSON for results, one line for each error, bars on a terminal."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable
@@ -62,6 +63,9 @@ class Report:
     _progress: "Progress | None" = None
 
     def __enter__(self) -> Self:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # names hold what no terminal of this locale can show
         if self.bars and sys.stderr.isatty():
             self._progress = _make_progress()
             self._progress.start()
@@ -82,13 +86,13 @@ class Report:
 
     def result(self, line: str, **fields: object) -> None:
         """Show a result: `fields` as one line of JSON when that was asked for, else `line`."""
-        self._write(json.dumps(fields, ensure_ascii=False) if self.as_json else printable(line), error=False)
+        self._write(json.dumps(fields) if self.as_json else printable(line), error=False)
 
     def failed(self, subject: str, reason: str, **fields: object) -> None:
         """Show an error of one line, and let the command fail in the end; `fields` go with it into JSON."""
         self.failures += 1
         if self.as_json and fields:
-            self._write(json.dumps({**fields, "error": reason}, ensure_ascii=False), error=False)
+            self._write(json.dumps({**fields, "error": reason}), error=False)
         said = reason if not subject or reason.startswith(f"{subject}: ") else f"{subject}: {reason}"
         self._write(f"{self.program}: {printable(said)}", error=True)
 

@@ -4,6 +4,7 @@ Results go to standard output, one line each; errors and progress to standard er
 when everything succeeded, 1 when something failed, 2 when the command line made no sense, 130 after Ctrl-C.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -85,6 +86,9 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
         except CancelledError:
             report.failed("", "interrupted")
             raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:  # `weedtw upload … | head`: nobody reads the results any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(FAILED) from None
         if report.failures:
             raise SystemExit(FAILED)
 

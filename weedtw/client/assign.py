@@ -14,7 +14,8 @@ from weedtw.formats.ttl import Ttl
 class Placement:
     """Where a file may go.  Everything empty: the default collection, wherever there is room, for ever.
 
-    Raises BadCollection, BadReplication and BadTtl when made, so that nothing is sent that no master would take.
+    Raises BadRequest (BadCollection, BadReplication, BadTtl) when made, so that nothing is sent that no master
+    would take.
     """
 
     collection: str = attrs.field(default="", converter=check_collection)
@@ -28,6 +29,9 @@ class Placement:
         if self.replication:
             ReplicaPlacement.parse(self.replication)
         Ttl.parse(self.ttl)
+        for where in (self.data_center, self.rack, self.data_node):
+            if not where.isprintable():
+                raise BadRequest(f"{where!r} is not the name of a place")
 
     def query(self) -> dict[str, str]:
         """The parameters of `/dir/assign`."""
