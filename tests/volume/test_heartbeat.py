@@ -32,6 +32,7 @@ from weedtw.formats.beat import (
 )
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL
+from weedtw.volume.conversation import Reporter
 from weedtw.volume.heartbeat import MAX_DELAY, REFUSED_DELAY, Heartbeats
 from weedtw.volume.standing import Standing
 
@@ -184,16 +185,19 @@ class HeartbeatTests(SynchronousTestCase):
         async def report() -> Standing:
             return self.now
 
-        beats = Heartbeats(
+        reporter = Reporter(
             clock=self.clock,
-            seeds=seeds,
-            cluster=self.memory,
             hello=lambda: Hello(
                 self.memory.cluster_id, "127.0.0.1:8080", "127.0.0.1:8080", "dc1", "r1", "test", ("u1",), PULSE
             ),
             standing=report,
-            endpoint=lambda address: Road(self.net, address),
             pulse=PULSE,
+        )
+        beats = Heartbeats(
+            reporter=reporter,
+            seeds=seeds,
+            cluster=self.memory,
+            endpoint=lambda address: Road(self.net, address),
         )
         beats.startService()
         self.addCleanup(self.stop, beats)

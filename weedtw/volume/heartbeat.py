@@ -1,46 +1,29 @@
 """The volume server's side of the heartbeat: one kept connection to every master it has heard of.
 
-Each connection runs the same loop: say who we are, report everything, then what changed, at once when
-something appeared or went and at every pulse otherwise; each report waits for its acknowledgement, so that
-what a master has is always what it acknowledged.  A connection that is lost is made again, with back-off.
+Each connection runs the same loop (`conversation`): say who we are, report everything, then what changed, at once
+when something appeared or went and at every pulse otherwise.  One that is lost is made again, with back-off.
 
 The masters name each other and their leader in every answer; the leader is asked first when a volume has to be
 looked up.  A master may be reachable under another name than its own (`localhost` for `10.0.0.7`): then the
 connection under its own name stays, and the other one is given up.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
-import attrs
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError  # noqa: A004
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.protocols.basic import LineReceiver
-from twisted.python.failure import Failure
 
-from weedtw.errors import BadBeat, WeedError
-from weedtw.formats.beat import (
-    MAX_LINE,
-    Ack,
-    Answer,
-    Bye,
-    Hello,
-    Leader,
-    Refused,
-    Welcome,
-    decode_answer,
-    encode,
-)
-from weedtw.volume.standing import Standing
+from weedtw.errors import BadBeat
+from weedtw.formats.beat import Ack, Welcome
+from weedtw.volume.conversation import Conversation, Conversations, Reporter
 
 FIRST_DELAY = 0.1  # seconds before the first attempt to connect again
 MAX_DELAY = 5.0  # seconds between two attempts
 REFUSED_DELAY = 5.0  # seconds before asking again a master that refused us
-PATIENCE = 10.0  # seconds to wait for an answer, at least; three pulses if that is longer
 
 
 class Cluster(Protocol):
@@ -51,151 +34,6 @@ class Cluster(Protocol):
     @property
     def masters(self) -> tuple[str, ...]: ...
     def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None: ...
-
-
-@attrs.define
-class _Moment:
-    """A thing to wait for: until `ring`, or until a time has passed."""
-
-    clock: IReactorTime
-    _waiter: Deferred[None] | None = None
-    _has_rung: bool = False
-
-    def ring(self) -> None:
-        """End the wait, or the next one if nobody waits."""
-        self._has_rung = True
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.callback(None)
-
-    async def wait(self, seconds: float) -> None:
-        if not self._has_rung:
-            self._waiter = Deferred()
-            timer: IDelayedCall = self.clock.callLater(seconds, self.ring)
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-                if timer.active():
-                    timer.cancel()
-        self._has_rung = False
-
-
-class Conversation(LineReceiver):
-    """One connection to a master: the loop of reports and acknowledgements."""
-
-    log = Logger()
-    delimiter = b"\r\n"
-    MAX_LENGTH = MAX_LINE
-    transport: ITCPTransport
-
-    def __init__(self, link: "Link") -> None:
-        self.link = link
-        self.change = _Moment(link.beats.clock)
-        self._waiter: Deferred[Answer] | None = None
-        self._early: list[Answer] = []
-        self._task: Deferred[None] | None = None
-        self.is_welcome = False
-
-    def connectionMade(self) -> None:
-        """Start to talk."""
-        self._task = Deferred.fromCoroutine(self._talk())
-        self._task.addErrback(self._failed)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's signature
-        """Stop talking; the link makes the next connection."""
-        if self._task is not None:
-            self._task.cancel()
-        self.link.lost(self)
-
-    def lineReceived(self, line: bytes) -> None:
-        """Take one answer of the master."""
-        try:
-            answer = decode_answer(line)
-        except BadBeat as error:
-            self._give_up(str(error))
-            return
-        if isinstance(answer, Leader):
-            self.link.heard(answer.leader, answer.masters)
-        elif self._waiter is None:
-            self._early.append(answer)
-        else:
-            waiter, self._waiter = self._waiter, None
-            waiter.callback(answer)
-
-    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002 - Twisted's signature
-        """Give up on a master that does not end its line."""
-        self._give_up(f"a line of more than {MAX_LINE} bytes")
-
-    def bye(self) -> None:
-        """Tell the master that we stop on purpose."""
-        if self.is_welcome:
-            self.transport.write(encode(Bye()))
-
-    async def _talk(self) -> None:
-        beats = self.link.beats
-        self.transport.write(encode(beats.hello()))
-        answer = await self._answer()
-        if isinstance(answer, Refused):
-            self.link.refused(answer.reason)
-            self.transport.loseConnection()
-            return
-        if not isinstance(answer, Welcome):
-            raise BadBeat(f"the first answer is {type(answer).__name__.lower()}, neither welcome nor refused")
-        beats.check_cluster(answer.cluster)
-        self.is_welcome = True
-        self.link.welcomed(self, answer)
-        known: Standing | None = None
-        seq = 0
-        while True:
-            seq += 1
-            standing = await beats.standing()
-            self._report(standing, known, seq)
-            ack = await self._answer()
-            if not isinstance(ack, Ack) or ack.seq != seq:
-                raise BadBeat(f"report {seq} was not acknowledged, the answer was {ack!r:.200}")
-            known = None if ack.full else standing
-            self.link.acknowledged(ack)
-            if not ack.full:
-                await self.change.wait(beats.pulse)
-
-    def _report(self, standing: Standing, known: Standing | None, seq: int) -> None:
-        difference = None if known is None else standing.since(known, seq)
-        for message in standing.full(seq) if difference is None else [difference]:
-            self.transport.write(encode(message))
-
-    async def _answer(self) -> Answer:
-        if self._early:
-            return self._early.pop(0)
-        self._waiter = Deferred()
-        return await self._waiter.addTimeout(self.link.beats.patience, self.link.beats.clock)
-
-    def _failed(self, failure: Failure) -> None:
-        if isinstance(failure.value, CancelledError):
-            return
-        if isinstance(failure.value, TimeoutError):
-            self._give_up(f"no answer within {self.link.beats.patience:g} s")
-        elif isinstance(failure.value, WeedError):
-            self._give_up(str(failure.value))
-        else:
-            self.log.failure("while reporting to master {address}", failure, address=self.link.address)
-            self.transport.abortConnection()
-
-    def _give_up(self, reason: str) -> None:
-        self.log.error("master {address}: {reason}; connecting again", address=self.link.address, reason=reason)
-        self.transport.abortConnection()
-
-
-class _Conversations(Factory):
-    """Makes the protocol of each connection of one link."""
-
-    noisy = False
-
-    def __init__(self, link: "Link") -> None:
-        self.link = link
-
-    def buildProtocol(self, addr: IAddress | None) -> Conversation:  # noqa: ARG002 - Twisted's signature
-        return Conversation(self.link)
 
 
 class Link:
@@ -211,7 +49,10 @@ class Link:
         self.refusal = ""
         self._backoff = backoffPolicy(initialDelay=FIRST_DELAY, maxDelay=MAX_DELAY)
         self.service = ClientService(
-            beats.endpoint(address), _Conversations(self), retryPolicy=self._delay, clock=beats.clock
+            beats.endpoint(address),
+            Conversations(self, beats.reporter),
+            retryPolicy=self._delay,
+            clock=beats.reporter.clock,
         )
 
     @property
@@ -219,6 +60,7 @@ class Link:
         return self.conversation is not None
 
     def welcomed(self, conversation: Conversation, welcome: Welcome) -> None:
+        self.beats.check_cluster(welcome.cluster)
         self.log.info("master {address} takes this server's reports", address=self.address)
         self.conversation = conversation
         self.refusal = ""
@@ -260,9 +102,8 @@ class Link:
 class Heartbeats(Service):
     """Reports to all masters of the cluster, and knows who they are.
 
-    `standing` gives what there is to report (it may take its time, it is not asked on the reactor's behalf);
-    `endpoint` makes the way to an address; `hello` says who we are.  Nothing is logged as a failure when masters
-    cannot be reached: that is what the next attempt is for.
+    `reporter` has what there is to say, `endpoint` makes the way to an address, `seeds` are the masters to start
+    with.  Nothing is logged as a failure when masters cannot be reached: that is what the next attempt is for.
     """
 
     log = Logger()
@@ -270,29 +111,18 @@ class Heartbeats(Service):
     def __init__(
         self,
         *,
-        clock: IReactorTime,
+        reporter: Reporter,
         seeds: tuple[str, ...],
         cluster: Cluster,
-        hello: Callable[[], Hello],
-        standing: Callable[[], Awaitable[Standing]],
         endpoint: Callable[[str], IStreamClientEndpoint],
-        pulse: float = 5.0,
     ) -> None:
-        self.clock = clock
+        self.reporter = reporter
         self.seeds = seeds
         self.cluster = cluster
-        self.hello = hello
-        self.standing = standing
         self.endpoint = endpoint
-        self.pulse = pulse  # seconds
         self.leader: str | None = None
         self.volume_size_limit: int | None = None  # bytes, as the masters say
         self._links: dict[str, Link] = {}
-
-    @property
-    def patience(self) -> float:
-        """Seconds to wait for an answer of a master."""
-        return max(PATIENCE, 3 * self.pulse)
 
     @property
     def is_known(self) -> bool:

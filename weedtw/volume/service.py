@@ -33,6 +33,7 @@ from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import ChangeKind, Store
 from weedtw.volume.api import Api
 from weedtw.volume.chunks import Chunks
+from weedtw.volume.conversation import Reporter
 from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
@@ -59,6 +60,7 @@ class VolumeService(Service):
         """Nothing is touched before `prepare`."""
         self.config = config
         self.reactor = reactor
+        self.address = config.address  # `ip:port`, the name that others know us by
         self.white_list = WhiteList.parse(config.white_list)
         self.threads = Threads(reactor)
         self.peers = make_agent(reactor)
@@ -121,6 +123,7 @@ class VolumeService(Service):
             where = join_address(config.bind, config.port)
             raise ConfigError("port", f"cannot listen on {where}: {error.socketError}") from error
         self._port.stopReading()
+        self.address = join_address(config.ip, self._port.getHost().port)
 
     def _admit(self, request: Request) -> int | None:
         assert self._api is not None
@@ -131,14 +134,6 @@ class VolumeService(Service):
         if port is not None:
             port.stopListening()
         self.store.close()
-
-    @property
-    def address(self) -> str:
-        """`ip:port`, with the port that was bound when none was asked for."""
-        port = self.config.port
-        if self._port is not None and not port:
-            port = self._port.getHost().port
-        return join_address(self.config.ip, port)
 
     def _make_api(self) -> Api:
         config, run, limit = self.config, self.threads, self.config.file_size_limit_mb << 20
@@ -175,23 +170,24 @@ class VolumeService(Service):
     def _make_heartbeats(self) -> Heartbeats:
         config = self.config
         membership = Membership.load(config.folders[0].path, self.reactor.callInThread)
-        return Heartbeats(
+        reporter = Reporter(
             clock=self.reactor,
-            seeds=config.masters,
-            cluster=membership,
-            hello=lambda: Hello(
-                cluster=membership.cluster_id,
-                address=self.address,
-                public_url=config.public_url or self.address,
-                data_center=config.data_center,
-                rack=config.rack,
-                version=__version__,
-                uuids=self.store.uuids,
-                pulse=config.pulse_seconds,
-            ),
+            hello=lambda: self._hello(membership.cluster_id),
             standing=self._standing,
-            endpoint=self._endpoint,
             pulse=config.pulse_seconds,
+        )
+        return Heartbeats(reporter=reporter, seeds=config.masters, cluster=membership, endpoint=self._endpoint)
+
+    def _hello(self, cluster_id: str | None) -> Hello:
+        return Hello(
+            cluster=cluster_id,
+            address=self.address,
+            public_url=self.config.public_url or self.address,
+            data_center=self.config.data_center,
+            rack=self.config.rack,
+            version=__version__,
+            uuids=self.store.uuids,
+            pulse=self.config.pulse_seconds,
         )
 
     def _endpoint(self, address: str) -> IStreamClientEndpoint:

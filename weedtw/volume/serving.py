@@ -130,7 +130,7 @@ class Server:
                 _begin(request, status, headers)
                 return b"".join([p for head, part in parts for p in (head, view[part.start : part.stop])] + [tail])
             async with aclosing(_sequence(parts, tail, content)) as pieces:
-                first = await anext(pieces, b"")
+                first = await _first(pieces)
                 _begin(request, status, headers)
                 request.write(first)
                 await send_pieces(request, pieces)
@@ -150,6 +150,17 @@ async def _sequence(
                 before = b""
     if tail:
         yield tail
+
+
+async def _first(pieces: AsyncGenerator[bytes, None]) -> bytes:
+    """The first piece, b"" when there is none.
+
+    Not `anext(pieces, b"")`: in CPython 3.11 that takes no value sent to it, which is how Deferreds resume.
+    """
+    try:
+        return await anext(pieces)
+    except StopAsyncIteration:
+        return b""
 
 
 def _begin(request: Request, status: int, headers: Headers) -> None:
