@@ -100,6 +100,11 @@ class ErrorTests(SynchronousTestCase):
             ),
             ("master", "--zzzzzz", "--zzzzzz: unknown option"),
             ("server", "-port=1", "--port: unknown option; did you mean --master.port or --volume.port?"),
+            (
+                "server",
+                "-port.grpc=1",
+                "--port.grpc: unknown option; did you mean --master.port.grpc or --volume.port.grpc?",
+            ),
             ("server", "--max 7", "--max: unknown option; did you mean --volume.max?"),
             (
                 "master",

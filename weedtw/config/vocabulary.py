@@ -73,10 +73,12 @@ class Vocabulary:
 
     def nearest(self, name: str) -> str | None:
         """How a mistyped name was probably meant, or None; names that lack only their prefix are all offered."""
-        known = [word.name for word in self.words.values() if word.targets] + list(self.extra)
-        tails = [word for word in known if word.lower().endswith("." + name.lower())]
-        if tails:
-            return " or --".join(tails)
+        known = [word.name for word in self.words.values() if not word.refused] + list(self.extra)
+        prefixed = [
+            word for word in known if word.lower() in {f"{MASTER}.{name.lower()}", f"{VOLUME}.{name.lower()}"}
+        ]
+        if prefixed:
+            return " or --".join(prefixed)
         return nearest(name, known)
 
 
