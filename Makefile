@@ -49,7 +49,7 @@ demo: $(VENV)/ready-to-run
 	$(BIN)/python -m weedtw.cli.demo $(ARGS)
 
 bench: $(VENV)/ready-to-test
-	@for table in bench/bench_*.py; do echo "== $$table"; $(BIN)/python $$table $(ARGS) || exit 1; done
+	@for bench in $(wildcard bench/*.py); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
 
 wheel: $(VENV)/ready-to-run
 	rm -rf build/lib build/bdist.*
