@@ -90,6 +90,8 @@ def _react(children: Children) -> int:
         react(begin)
     except SystemExit as ended:
         return int(ended.code or 0)
+    except KeyboardInterrupt:  # before the reactor ran
+        return 1
     return 0
 
 
@@ -125,6 +127,7 @@ class Demo:
 
         from weedtw.client import Client
 
+        await self._pause(0.0)  # the reactor minds signals from here on, so that no server can be left behind
         try:
             self._start_servers()
             client = Client([self.master], self.reactor, patience=5.0)

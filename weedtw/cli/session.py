@@ -70,11 +70,12 @@ def invoke(made: click.Command, program: str, arguments: Sequence[str]) -> int:
 def run(program: str, masters: str, report: Report, work: Work, **settings: Any) -> int:
     """Run the reactor until `work` is done; the exit status.  `settings` are those of Client."""
     from twisted.internet.defer import CancelledError, Deferred
-    from twisted.internet.task import react
+    from twisted.internet.task import deferLater, react
 
     from weedtw.client import Client
 
     async def whole(reactor: Any) -> None:
+        await deferLater(reactor, 0.0)  # the reactor minds signals from here on
         try:
             client = Client(masters.split(","), reactor, **settings)
             try:
@@ -103,6 +104,8 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
             react(main)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
+    except KeyboardInterrupt:  # before the reactor ran
+        return INTERRUPTED
     raise AssertionError(f"{program}: the reactor ended without a status")
 
 
