@@ -22,11 +22,11 @@ from twisted.web.client import ResponseDone, ResponseFailed
 from twisted.web.http_headers import Headers
 
 from weedtw.errors import Forbidden, PeerError, Unreachable
-from weedtw.http.agent import PeerAgent, make_agent
+from weedtw.http.agent import PeerAgent, PeerResponse, make_agent
 from weedtw.http.bodies import BuffersBody
 from weedtw.http.channel import make_site
 from weedtw.http.requests import Request
-from weedtw.http.responses import endpoint, json_errors, json_response
+from weedtw.http.responses import endpoint, json_errors, json_response, uninterrupted
 from weedtw.http.stream import send
 
 reactor: Any = installed_reactor
@@ -40,6 +40,9 @@ class App:
     def __init__(self, peers: PeerAgent) -> None:
         self.peers = peers
         self.gone: Deferred[None] = Deferred()
+        self.asked: Deferred[None] = Deferred()
+        self.client_gone: Deferred[None] = Deferred()
+        self.relayed: Deferred[None] = Deferred()
 
     @app.route("/echo")
     @endpoint
@@ -70,6 +73,21 @@ class App:
     async def endless(self, request: Request) -> None:
         request.notifyFinish().addErrback(lambda _: self.gone.callback(None))
         await send(request, (BIG for _ in range(1000)))
+
+    @app.route("/relay-late")
+    @endpoint
+    async def relay_late(self, request: Request) -> bytes | None:
+        """Goes on after its client has left, and only then has something to pass on."""
+        response = await self.peers.request("GET", self.relay_to, "/endless")
+        request.notifyFinish().addErrback(lambda _: self.client_gone.callback(None))
+        await uninterrupted(self._relay_when_gone(request, response))
+        return None
+
+    async def _relay_when_gone(self, request: Request, response: PeerResponse) -> None:
+        self.asked.callback(None)
+        await self.client_gone
+        await response.relay(request)
+        self.relayed.callback(None)
 
     @app.route("/relay/<path>")
     @endpoint
@@ -181,6 +199,17 @@ async def test_relaying_to_a_client_that_leaves() -> None:
     async with serving() as server:
         response = await server.peers.request("GET", server.address, "/relay/endless")
         response.drop()
+        await server.app.gone
+
+
+@pytest_twisted.ensureDeferred
+async def test_relaying_to_a_client_that_has_left() -> None:
+    async with serving() as server:
+        asked = Deferred.fromCoroutine(server.peers.request("GET", server.address, "/relay-late"))
+        asked.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        await server.app.asked
+        asked.cancel()
+        await server.app.relayed
         await server.app.gone
 
 

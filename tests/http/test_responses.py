@@ -7,7 +7,7 @@ import pytest
 from klein import Klein
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw import errors
@@ -264,9 +264,15 @@ class LeavingTests(AnswerTestCase):
         self.assertEqual(self.app.done, ["endured"])
 
     def test_what_it_comes_to_is_logged_if_it_fails(self) -> None:
+        with capturedLogs() as events:
+            self.leave_during("/endure")
+            self.app.held[0].errback(errors.WriteFailed("/d", "full"))
+        self.assertIn("/d: full", [event.get("reason") for event in events])
+
+    def test_and_so_is_a_fault_of_ours(self) -> None:
         self.leave_during("/endure")
-        self.app.held[0].errback(errors.WriteFailed("/d", "full"))
-        self.expect_logged(errors.WriteFailed)
+        self.app.held[0].errback(RuntimeError())
+        self.expect_logged(RuntimeError)
 
     def test_uninterrupted_gives_result_and_error(self) -> None:
         self.wire.send(b"GET /endure HTTP/1.1\r\nHost: a\r\n\r\n" * 2)

@@ -82,8 +82,18 @@ class PeerResponse:
         return await self._deliver(ReceivedBody(self.clock, self.idle, limit))
 
     async def relay(self, request: Request) -> None:
-        """Write the body to `request`, following its client's pace; raises PeerError when it breaks off."""
-        await self._deliver(RelayedBody(self.clock, self.idle, request))
+        """Write the body to `request`, following its client's pace; raises PeerError when it breaks off.
+
+        Returns early when that client goes: nobody is left who could be told anything.
+        """
+        if request.is_gone:
+            self.drop()
+            return
+        try:
+            await self._deliver(RelayedBody(self.clock, self.idle, request))
+        except PeerError:
+            if not request.is_gone:
+                raise
 
     def drop(self) -> None:
         """Take no body; the connection is closed."""

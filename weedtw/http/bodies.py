@@ -161,5 +161,4 @@ class RelayedBody(ReceivedBody):
             self._request.write(data)
 
     def _ended(self) -> None:
-        if not self._request.is_gone:
-            self._request.unregisterProducer()
+        self._request.unregisterProducer()

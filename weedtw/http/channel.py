@@ -36,6 +36,7 @@ Admission = Callable[[Request], int | None]
 class Site(server.Site):
     """What all connections of one port share.  Use it as the port's factory; make it with `make_site`."""
 
+    noisy = False
     requestFactory: type[Request]
     reactor: IReactorTime
 

@@ -70,11 +70,16 @@ class Request(server.Request):
         self.responseHeaders.setRawHeaders(name, [value])
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Let a push producer (`streaming`) follow what the client takes."""
+        """Let a push producer (`streaming`) follow what the client takes; stop it at once when that has gone."""
+        if self.is_gone:
+            producer.stopProducing()
+            return
         super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
 
     def unregisterProducer(self) -> None:
         """The producer has no more."""
+        if self.is_gone:
+            return
         super().unregisterProducer()  # type: ignore[no-untyped-call]
 
     def process(self) -> None:

@@ -208,6 +208,8 @@ async def uninterrupted(work: Coroutine[Deferred[Any], Any, _Self]) -> _Self:
     def settled(result: _Self | Failure) -> None:
         if not abandoned:
             shield.callback(result)  # a Failure makes it an errback
+        elif isinstance(result, Failure) and isinstance(result.value, errors.WeedError):
+            _log.warn("after its client had left: {reason}", reason=str(result.value))
         elif isinstance(result, Failure):
             _log.failure("after its client had left", result)
 

@@ -67,8 +67,7 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
     try:
         yield pace
     finally:
-        if not request.is_gone:
-            request.unregisterProducer()
+        request.unregisterProducer()
 
 
 async def send_pieces(request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
