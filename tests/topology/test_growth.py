@@ -146,7 +146,7 @@ class Spread(SynchronousTestCase):
     def test_every_slot_is_used_before_there_is_no_room(self) -> None:
         servers = [server(f"h{n}:1", room=n) for n in range(1, 5)]
         grow(servers, "000", 10)
-        with pytest.raises(NoRoom, match="hold all the 10 volumes"):
+        with pytest.raises(NoRoom, match="every volume slot is taken: 10 on 4 volume servers"):
             place_volume(servers, replication("000"), random.Random(1))
 
 

@@ -149,5 +149,5 @@ class Keys(SynchronousTestCase):
     def test_texts_name_what_matters(self) -> None:
         key = LayoutKey("pics", ReplicaPlacement.parse("001"), Ttl.parse("3m"), "ssd")
         assert str(key) == "collection 'pics', replication 001, ttl 3m, disk type ssd"
-        assert str(Where("dc1", "r1", "a:1")) == "data center 'dc1', rack 'r1', server 'a:1'"
-        assert str(Where()) == "anywhere"
+        assert str(Where("dc1", "r1", "a:1")) == " in data center 'dc1', rack 'r1', server 'a:1'"
+        assert str(Where()) == ""

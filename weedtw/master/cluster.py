@@ -90,7 +90,7 @@ class Cluster:
 
 
 def _within(where: Where, name: str) -> str:
+    """The wider place in which a name was looked for."""
     if name == "data_center":
         return ""
-    wider = Where(where.data_center, where.rack if name == "address" else "")
-    return f" in {wider}" if wider else ""
+    return str(Where(where.data_center, where.rack if name == "address" else ""))

@@ -88,11 +88,11 @@ class Grower:
     async def _run(self, order: Order) -> int:
         try:
             made = await self._make_all(order)
-            self.log.info("made {count} volumes of {key} in {where}", count=made, key=order.key, where=order.where)
+            self.log.info("made {count} volumes of {key}{where}", count=made, key=order.key, where=order.where)
             return made
         except WeedError as error:
             self.log.warn(
-                "no volume of {key} could be made in {where}: {reason}",
+                "no volume of {key} could be made{where}: {reason}",
                 key=order.key,
                 where=order.where,
                 reason=str(error),
@@ -164,6 +164,8 @@ class Grower:
         failed: set[str] = set()
         for attempt in range(1, ATTEMPTS + 1):
             try:
+                while self.cluster.topology.key_of(volume_id) is not None:  # a server came that holds it already
+                    volume_id = await self.cluster.ledger.submit(AllocateVolumeIds(1))
                 failures = await self._make_copies(order.key, volume_id, servers)
             finally:
                 _unreserve(servers)
@@ -181,8 +183,6 @@ class Grower:
     async def _make_copies(self, key: LayoutKey, volume_id: int, servers: Sequence[Server]) -> Sequence[PeerError]:
         """Make every copy of a volume, or none; gives the failures."""
         topology = self.cluster.topology
-        if topology.key_of(volume_id) is not None:  # a server came that holds it already
-            return [PeerError(server.address, f"volume {volume_id} exists already") for server in servers]
         topology.hold_back(volume_id)
         query = {
             "volume": volume_id,
@@ -216,10 +216,10 @@ class Grower:
             self.cluster.topology.release(volume_id)
         for failure in left_over:
             self.log.error(
-                "volume {id} was not made on all its servers and could not be deleted again: {failure}; "
+                "volume {id} was not made on all its servers and could not be deleted again: {reason}; "
                 "nobody writes to it, delete it there",
                 id=volume_id,
-                failure=str(failure),
+                reason=str(failure),
             )
 
     async def _ask_all(self, servers: Sequence[Server], path: str, query: dict[str, object]) -> Sequence[PeerError]:

@@ -122,9 +122,9 @@ def _what_is_missing(
     if not known:
         return "no volume server is connected"
     if not near:
-        return f"no volume server is connected in {where}"
+        return f"no volume server is connected{where}"
     if not any(server.slots(disk_type)[1] for server in near):
-        return f"no volume server in {where} has room for volumes{on_disk}" if disk_type else _full(near, where)
+        return f"no volume server{where} has room for volumes{on_disk}" if disk_type else _full(near, where)
     mains = [place for place in racks.by_rack if any(where.matches(each.server) for each in racks.by_rack[place])]
     if not mains:
         return _full(near, where) + on_disk
@@ -133,7 +133,8 @@ def _what_is_missing(
 
 def _full(servers: Sequence[Server], where: Where) -> str:
     most = sum(server.max_volumes for server in servers)
-    return f"the {len(servers)} volume servers in {where} hold all the {most} volumes they may (--max)"
+    many = "s" if len(servers) != 1 else ""
+    return f"every volume slot{where} is taken: {most} on {len(servers)} volume server{many} (--max)"
 
 
 def _shortages(mains: Sequence[tuple[str, str]], racks: _Racks, replication: ReplicaPlacement) -> list[str]:

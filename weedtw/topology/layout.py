@@ -61,8 +61,10 @@ class Where:
         return bool(self.data_center or self.rack or self.node)
 
     def __str__(self) -> str:
+        """As it goes on in a sentence: empty, or ` in data center 'dc1', rack 'r1'`."""
         parts = [("data center", self.data_center), ("rack", self.rack), ("server", self.node)]
-        return ", ".join(f"{what} {name!r}" for what, name in parts if name) or "anywhere"
+        named = ", ".join(f"{what} {name!r}" for what, name in parts if name)
+        return f" in {named}" if named else ""
 
 
 @attrs.frozen
