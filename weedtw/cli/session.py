@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FAILED: Final = 1
 INTERRUPTED: Final = 130
 FILES_AT_ONCE: Final = 4
+PATIENCE: Final = 15.0  # seconds; longer than a new leader takes, shorter than a person waits for a prompt
 _FAREWELL: Final = 5.0  # seconds after Ctrl-C in which what was begun may be undone
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
     async def whole(reactor: Any) -> None:
         await deferLater(reactor, 0.0)  # the reactor minds signals from here on
         try:
-            client = Client(masters.split(","), reactor, **settings)
+            client = Client(masters.split(","), reactor, patience=PATIENCE, **settings)
             try:
                 await work(client, report)
             finally:

@@ -168,7 +168,7 @@ class Upload:
                     raise await reply.error()
                 await reply.json()
             except WeedError as error:
-                self._log.warn("{fid} of an upload that failed stays behind: {error}", fid=fid, error=error)
+                self._log.warn("{fid} of a try that failed may stay behind: {error}", fid=fid, error=error)
             else:
                 del self._placed[fid]
 
