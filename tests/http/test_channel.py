@@ -455,7 +455,10 @@ class BodyTests(ChannelTestCase):
         wire.send(post("/size", b"four"))
         self.assertEqual(wire.answers()[0].status, 200)
         wire.send(post("/echo", b"four"))
-        self.refused(wire, 400, "3 bytes")
+        self.refused(wire, 413, "3 bytes")
+        wire = self.wire(admission=lambda request: 6000)
+        wire.send(post("/size", b"x" * 6001))
+        self.refused(wire, 400, "a file of 6001 bytes is over the limit of 6000 bytes")
 
     def test_a_large_body_goes_through_a_file(self) -> None:
         body = bytes(range(250)) * 20_000

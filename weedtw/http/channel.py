@@ -202,7 +202,8 @@ def make_site(
     worked on together (None: no limit; at most 256 MiB of them lie in memory in any case).  Bodies over 1 MiB go
     to unnamed files in `spool_folder` (None: the system's folder for temporary files).  `admission` is asked with
     the head of each request before its body is taken: it raises a WeedError to refuse it, and returns a body
-    limit of its own or None.  `idle_timeout` is in seconds; `patience` sets every time-out.
+    limit of its own or None.  A body over the site's limit, or a higher one, is TooLarge, as a file is; over a lower
+    one, which is no file's, it is a 413.  `idle_timeout` is in seconds; `patience` sets every time-out.
     """
     return Site(
         resource,

@@ -17,7 +17,8 @@ END = b"\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
-_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")  # no spaces, controls or fragment; raw UTF-8 is let pass
+_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")  # no spaces, controls or fragment; raw UTF-8 gets encoded
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"(?i:https?)://[^/?]*")
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -28,7 +29,7 @@ class RequestHead:
     """One request as announced.  `body_length` is in bytes: 0 without a body, None for a chunked one."""
 
     method: bytes
-    target: bytes  # origin form ("/path?query") or "*"
+    target: bytes  # origin form ("/path?query") or "*", ASCII
     version: bytes  # b"HTTP/1.0" or b"HTTP/1.1"
     fields: tuple[tuple[bytes, bytes], ...]
     body_length: int | None
@@ -94,7 +95,8 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:
-    """The target as path and query, whatever form it was sent in (RFC 9112 §3.2)."""
+    """The target as path and query in ASCII, whatever form it was sent in (RFC 9112 §3.2)."""
+    target = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target)
     if target.startswith(b"/"):
         return target
     if target == b"*" and method == b"OPTIONS":

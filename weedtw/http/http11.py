@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
-from weedtw.errors import BadMessage, WeedError
+from weedtw.errors import BadMessage, TooLarge, WeedError
 from weedtw.http.deadline import Deadline
 from weedtw.http.framing import ChunkedFraming, Framing, LengthFraming
 from weedtw.http.head import END, RequestHead, check_beginning, parse_head
@@ -243,6 +243,8 @@ class HttpChannel(HTTPChannel):
         if self.phase is Phase.BUSY:
             self.abort()  # an answer may be half written
             return
+        if isinstance(error, TooLarge) and error.limit < self.site.body_limit:  # it was not for a file
+            error = BadMessage(f"the body is over the limit of {error.limit} bytes that this path has", 413)
         value = render_json(error_value(error))
         body = b"" if self._head is not None and self._head.method == b"HEAD" else value
         status = status_of(error)
