@@ -173,8 +173,7 @@ def write_whole(ops: FileOps, path: str, content: bytes) -> None:
 
 def remove_if_there(ops: FileOps, path: str) -> bool:
     """Remove a file; return whether there was one."""
-    try:
-        ops.unlink(path)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return False
+    ops.unlink(path)
     return True

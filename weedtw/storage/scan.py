@@ -36,6 +36,8 @@ _MARK_SIZE: Final = 4
 _WINDOW: Final = 1 << 20
 _RESYNC_BLOCK: Final = 1 << 22
 _MAX_METADATA: Final = 1 + 256 + 256 + 5 + 2 + 2 + 0xFFFF
+_EARLIEST_NS: Final = 10**17  # in the year 1973
+_LATEST_NS: Final = 2**62  # in the year 2116
 _DAY_NS: Final = 86_400 * 10**9
 
 _HEADER: Final = struct.Struct(">IQi")
@@ -194,7 +196,9 @@ class Scanner:
 
     def peek(self, offset: int, length: int) -> bytes:
         """Read a piece, through a window that makes a walk cheap; fewer bytes at the end of the file."""
-        length = max(0, min(length, self.size - offset))
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
         at = offset - self._window_start
         if at < 0 or at + length > len(self._window):
             if length > _WINDOW:
@@ -205,7 +209,10 @@ class Scanner:
 
     # -------------------------------------------------------------- one record
 
-    def _without_data(self, offset: int, length: int, cookie: int, key: int) -> Found:
+    def _without_data(self, offset: int, length: int, cookie: int, key: int) -> Found | None:
+        append_at_ns = self._append_at_ns(offset, 0)
+        if self.version == 3 and not _EARLIEST_NS <= append_at_ns <= _LATEST_NS:
+            return None  # there is nothing else by which to tell such a record from four zero bytes
         tail = self.peek(offset + HEADER_SIZE, length - HEADER_SIZE)
         (checksum,) = _U32.unpack_from(tail)
         mark = tail[-_MARK_SIZE:]
@@ -217,7 +224,7 @@ class Scanner:
             meaning = Meaning.DELETION
         else:
             meaning = Meaning.UNCLEAR
-        return Found(offset, length, cookie, key, 0, self._append_at_ns(offset, 0), meaning)
+        return Found(offset, length, cookie, key, 0, append_at_ns, meaning)
 
     def _fits(self, offset: int, size: int) -> bool:
         """Whether the fields of the body fill it."""

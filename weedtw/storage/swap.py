@@ -18,20 +18,40 @@ from weedtw.storage.names import VolumeFiles
 from weedtw.storage.report import Repair
 
 
-def swap(files: VolumeFiles, ops: FileOps) -> None:
-    """Steps 2 to 5; the content of the files in step 1 is the caller's.  Raises OSError."""
+def decide(files: VolumeFiles, ops: FileOps) -> None:
+    """Step 2, after the names of step 1 are on the disk; the rest of that is the caller's.
+
+    Raises OSError; who knows then what is decided: `withdraw`.
+    """
     _remove_derived(files, ops)
     _sync_folders(files, ops)
     DiskFile(ops, files.compaction_marker, os.O_RDWR | os.O_CREAT)
     ops.sync_folder(files.folder)
-    _finish(files, ops)
+
+
+def withdraw(files: VolumeFiles, ops: FileOps) -> None:
+    """Take a decision back of which it is not sure that it reached the disk.  Raises OSError."""
+    remove_if_there(ops, files.compaction_marker)
+    ops.sync_folder(files.folder)
+    discard(files, ops)
+
+
+def put_in_place(files: VolumeFiles, ops: FileOps) -> None:
+    """Steps 3 to 5.  Raises OSError; the decision stands all the same, the next open does what is missing."""
+    if os.path.exists(files.compacted_dat):
+        ops.rename(files.compacted_dat, files.dat)
+    if os.path.exists(files.compacted_idx):
+        ops.rename(files.compacted_idx, files.idx)
+    _sync_folders(files, ops)
+    ops.unlink(files.compaction_marker)
+    ops.sync_folder(files.folder)
 
 
 def finish_swap(files: VolumeFiles, ops: FileOps) -> list[Repair]:
     """Bring an interrupted vacuum to an end, one or the other.  Raises OSError."""
     if os.path.exists(files.compaction_marker):
         _remove_derived(files, ops)
-        _finish(files, ops)
+        put_in_place(files, ops)
         return [
             Repair("swap-finished", files.dat, "finished a vacuum that was interrupted while it put files in place")
         ]
@@ -48,16 +68,6 @@ def discard(files: VolumeFiles, ops: FileOps) -> bool:
     """Remove what a vacuum made before its decision; return whether there was anything."""
     removed = remove_if_there(ops, files.compacted_idx)
     return remove_if_there(ops, files.compacted_dat) or removed
-
-
-def _finish(files: VolumeFiles, ops: FileOps) -> None:
-    if os.path.exists(files.compacted_dat):
-        ops.rename(files.compacted_dat, files.dat)
-    if os.path.exists(files.compacted_idx):
-        ops.rename(files.compacted_idx, files.idx)
-    _sync_folders(files, ops)
-    ops.unlink(files.compaction_marker)
-    ops.sync_folder(files.folder)
 
 
 def _remove_derived(files: VolumeFiles, ops: FileOps) -> None:

@@ -23,7 +23,7 @@ from weedtw.storage.fileops import DiskFile
 from weedtw.storage.generation import AppendFailed, Generation
 from weedtw.storage.needlemap import Live, NeedleMap
 from weedtw.storage.scan import record_lengths
-from weedtw.storage.swap import discard, swap
+from weedtw.storage.swap import decide, discard, put_in_place, withdraw
 from weedtw.storage.volume import Volume
 
 _RUN: Final = 1 << 22  # bytes copied at a time, unless one record is longer
@@ -107,7 +107,7 @@ class Compaction:
         """Let the volume go on with the new files.
 
         Raises StorageError when the volume was closed or changed by another vacuum meanwhile, and WriteFailed; the
-        volume then goes on with the old files, read-only if it may be that the new ones are found at the next start.
+        volume then goes on with the old files, unless the error says that it goes on with the new.
         """
         volume = self.volume
         try:
@@ -115,21 +115,43 @@ class Compaction:
                 self._require_open()
                 self._catch_up()
                 self._sync()
-                swap(volume.files, volume.ops)
-                self.target.dat.path = volume.files.dat
-                if self.target.idx is not None:
-                    self.target.idx.path = volume.files.idx
-                self.target.last_append_at_ns = self.source.last_append_at_ns
-                volume.replace_generation(self.target)
-                self.is_over = True
+                decide(volume.files, volume.ops)
+                # From here on the new files hold, whether or not they get their names now.
+                unfinished = self._put_in_place()
         except (OSError, AppendFailed) as error:
+            self._withdraw()
             cause = error.cause if isinstance(error, AppendFailed) else error
-            reason = f"a vacuum could not put its files in place: {cause.strerror or cause}"
-            if os.path.exists(volume.files.compaction_marker):
-                volume.set_read_only(f"{reason}; a restart finishes it", cause="damage")
-            else:
-                self.cleanup()
-            raise WriteFailed(volume.files.dat, reason) from error
+            raise WriteFailed(volume.files.dat, f"the vacuum failed: {cause.strerror or cause}") from error
+        except StorageError:
+            self.cleanup()
+            raise
+        if unfinished is not None:
+            reason = f"the new files are in use, but not all have their names: {unfinished.strerror or unfinished}"
+            raise WriteFailed(volume.files.dat, f"{reason}; the next start completes that")
+
+    def _put_in_place(self) -> OSError | None:
+        volume, target = self.volume, self.target
+        failure = None
+        try:
+            put_in_place(volume.files, volume.ops)
+        except OSError as error:
+            failure = error
+        target.dat.path = volume.files.dat
+        if target.idx is not None:
+            target.idx.path = volume.files.idx
+        target.last_append_at_ns = self.source.last_append_at_ns
+        volume.replace_generation(target)
+        self.is_over = True
+        return failure
+
+    def _withdraw(self) -> None:
+        """Go on with the old files; if it cannot be ruled out that the next start finds the new ones, read-only."""
+        self.is_over = True
+        try:
+            withdraw(self.volume.files, self.volume.ops)
+        except OSError as error:
+            reason = f"a failed vacuum could not be taken back: {error.strerror or error}; a restart finishes it"
+            self.volume.set_read_only(reason, cause="damage")
 
     def cleanup(self) -> None:
         """Throw the new files away, if they were not put in place; raises WriteFailed when that cannot be done."""
