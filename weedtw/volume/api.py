@@ -38,10 +38,10 @@ from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.admin import Admin
 from weedtw.volume.contents import Run
+from weedtw.volume.copies import UNDO_HEADER
 from weedtw.volume.needles import Needles, Stored
 from weedtw.volume.proxy import Proxy, is_marked
 from weedtw.volume.record import open_for_reader
-from weedtw.volume.replicate import UNDO_HEADER
 from weedtw.volume.represent import Representer
 from weedtw.volume.serving import Server
 from weedtw.volume.status import status_value

@@ -68,7 +68,7 @@ class Manifest:
             raise BadManifest("it is not JSON") from None
         if not isinstance(parsed, dict):
             raise BadManifest("it is not a JSON object")
-        listed = parsed.get("chunks") or []
+        listed = [] if parsed.get("chunks") is None else parsed["chunks"]
         if not isinstance(listed, list):
             raise BadManifest("its chunks are not a list")
         chunks = sorted((_chunk(entry) for entry in listed), key=lambda chunk: (chunk.offset, chunk.end))

@@ -27,10 +27,11 @@ from weedtw.storage.undo import Undo
 from weedtw.storage.volume import Volume, Written
 from weedtw.volume.chunks import Chunks
 from weedtw.volume.contents import Content, Run, gather
+from weedtw.volume.copies import Step
 from weedtw.volume.locks import KeyLocks
 from weedtw.volume.manifest import MAX_MANIFEST, Manifest
 from weedtw.volume.record import Opened, open_record
-from weedtw.volume.replicate import Replicator, Step, settled
+from weedtw.volume.replicate import Replicator, settled
 from weedtw.volume.tickets import Tickets
 from weedtw.volume.upload import Offer, Settled, make_needle, settle
 

@@ -34,6 +34,7 @@ from weedtw.storage.store import ChangeKind, Store
 from weedtw.volume.api import Api
 from weedtw.volume.chunks import Chunks
 from weedtw.volume.conversation import Reporter
+from weedtw.volume.copies import OtherCopies
 from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
@@ -64,6 +65,7 @@ class VolumeService(Service):
         self.white_list = WhiteList.parse(config.white_list)
         self.threads = Threads(reactor)
         self.peers = make_agent(reactor)
+        self.copies = OtherCopies(self.peers, reactor)
         self.store = Store(
             [
                 DiskLocation(
@@ -142,7 +144,7 @@ class VolumeService(Service):
         representer = Representer(run, limit, _reshaper())
         chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity)
         representer.chunks = chunks
-        replicator = Replicator(self.address, self.peers, locations, self.reactor)
+        replicator = Replicator(self.address, self.copies, locations)
         needles = Needles(
             find=self.store.find,
             run=run,
@@ -229,6 +231,7 @@ class VolumeService(Service):
             await self.heartbeats.stopService()
         if self._site is not None:
             await self._site.drain(FINISH)
+        self.copies.close()
         await self.peers.close()
         for error in await self.threads(self.store.close):
             self.log.error("closing: {reason}", reason=str(error))
