@@ -79,9 +79,16 @@ class Places(WithScene):
 
 
 class Settling(WithScene):
-    def test_two_pulses_after_the_start(self) -> None:
-        assert not self.scene.cluster.is_settling
+    def test_servers_are_awaited_for_two_pulses_after_the_start(self) -> None:
+        self.scene.register("a:1")
+        assert self.scene.cluster.awaited() == []
         self.scene.start_again()
-        assert self.scene.cluster.is_settling
+        assert self.scene.cluster.awaited() == ["a:1"]
         self.scene.clock.advance(10.1)
-        assert not self.scene.cluster.is_settling
+        assert self.scene.cluster.awaited() == []
+
+    def test_one_that_was_here_and_left_is_not_awaited(self) -> None:
+        self.scene.start_again()
+        self.scene.leave(self.scene.join("a:1"))
+        assert self.scene.cluster.absent() == ["a:1"]
+        assert self.scene.cluster.awaited() == []

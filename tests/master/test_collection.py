@@ -72,7 +72,13 @@ class Deleting(WithCollections):
 
 class Adding(WithCollections):
     def test_sums(self) -> None:
-        told: dict[str, Any] = {"collection": "pics", "size": 1000, "deleted_bytes": 100, "file_count": 9, "delete_count": 2}
+        told: dict[str, Any] = {
+            "collection": "pics",
+            "size": 1000,
+            "deleted_bytes": 100,
+            "file_count": 9,
+            "delete_count": 2,
+        }
         for address in ("a:1", "b:1"):
             self.scene.join(address, holds=(volume(1, copies="001", **told),))
         self.scene.join("c:1", holds=(volume(2, **told, read_only=True),))

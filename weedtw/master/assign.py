@@ -87,18 +87,18 @@ class Assigner:
         while (pick := self._pick(wish)) is None:
             self.cluster.check_place(wish.where)
             waited = clock.seconds() - began
-            absent = self.cluster.absent()
-            if absent and self.cluster.is_settling:
+            awaited = self.cluster.awaited()
+            if awaited:
                 if waited >= SETTLING_PATIENCE:
-                    raise Unavailable(_settling(absent))
+                    raise Unavailable(_settling(awaited))
                 await self.cluster.changes.wait(SETTLING_PATIENCE - waited)
                 continue
             if waited >= PATIENCE:
                 raise Unavailable(f"volumes of {wish.key} are being made; try again")
-            await self._grow(wish, PATIENCE - waited, absent)
+            await self._grow(wish, PATIENCE - waited)
         return pick
 
-    async def _grow(self, wish: Wish, seconds: float, absent: list[str]) -> None:
+    async def _grow(self, wish: Wish, seconds: float) -> None:
         """Make volumes, or wait for those being made; gives up waiting, not making, after so many seconds."""
         under_way = self.grower.under_way(wish.key)
         if under_way is None:
@@ -111,6 +111,7 @@ class Assigner:
         except NoRoom as error:
             if under_way is not None and under_way[0] != wish.where:
                 return  # there was no room elsewhere: our own turn comes now
+            absent = self.cluster.absent()
             if absent:
                 names = ", ".join(absent[:5])
                 raise Unavailable(f"{error}; volume servers that are not connected now: {names}") from error
@@ -126,6 +127,6 @@ class Assigner:
             return
 
 
-def _settling(absent: list[str]) -> str:
-    names = ", ".join(absent[:5])
+def _settling(awaited: list[str]) -> str:
+    names = ", ".join(awaited[:5])
     return f"this master has just started and still waits for volume servers to report: {names}"

@@ -45,11 +45,12 @@ class Cluster:
             address for address in self.ledger.state.servers if not (address in servers and servers[address].reported)
         )
 
-    @property
-    def is_settling(self) -> bool:
-        """Whether this master listens so shortly that servers which are well need not have reported yet."""
+    def awaited(self) -> list[str]:
+        """The servers that this master has not seen yet, while it listens so shortly that they may be well."""
         settling = max(LEAST_SETTLING, 2 * self.config.pulse_seconds)
-        return self.clock.seconds() - self.born < settling
+        if self.clock.seconds() - self.born >= settling:
+            return []
+        return [address for address in self.absent() if address not in self.topology.left]
 
     def locate(self, volume_id: int, collection: str = "") -> tuple[Server, ...]:
         """The servers with a copy of a volume, of that collection if one is named.

@@ -59,6 +59,7 @@ class MasterService(Service):
         self._lock: int | None = None
         self._file: LedgerFile | None = None
         self._port: Any = None  # a twisted.internet.tcp.Port
+        self._bound = 0  # its number
         self._site: Site | None = None
         self._threads = ThreadPool(1, 1, "ledger")
         self._ledger: SoloLedger | None = None
@@ -69,8 +70,7 @@ class MasterService(Service):
     @property
     def address(self) -> str:
         """`ip:port`, with the port that was bound when none was asked for."""
-        port = self._port.getHost().port if self._port is not None and not self.config.port else self.config.port
-        return join_address(self.config.ip, port)
+        return join_address(self.config.ip, self._bound or self.config.port)
 
     # ------------------------------------------------------------- starting
 
@@ -101,6 +101,7 @@ class MasterService(Service):
         except CannotListenError as error:
             where = join_address(config.bind, config.port)
             raise ConfigError("port", f"cannot listen on {where}: {error.socketError}") from error
+        self._bound = self._port.getHost().port
         self._port.stopReading()
 
     def _beats(self) -> Beats:
