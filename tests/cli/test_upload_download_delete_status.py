@@ -263,6 +263,18 @@ def test_what_is_there_is_not_overwritten_unless_forced(cluster: Cluster) -> Non
     assert path.read_text() == "stored"
 
 
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(cluster: Cluster) -> None:
+    (cluster.folder / "big.bin").write_bytes(os.urandom(1_000_000))
+    (fid,) = cluster.stored("big.bin")
+    (cluster.folder / "big.bin").unlink()
+    script = f"ulimit -f 100; exec {' '.join(WEEDTW)} download --master {cluster.master} {fid}"  # 50 or 100 kB
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=cluster.folder, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, f"weedtw download: {fid}: ./big.bin: File too large\n")
+    assert os.listdir(cluster.folder) == []
+
+
 def test_odd_names_survive_as_far_as_they_are_harmless(cluster: Cluster) -> None:
     name = 'grüße "you" \x1b[31m; $(rm).txt'
     (cluster.folder / name).write_text("odd")

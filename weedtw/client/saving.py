@@ -41,7 +41,7 @@ class Saving:
     _temporary: str
     _descriptor: int
     _reactor: IReactorThreads
-    _writing: "Deferred[None] | None" = None
+    _writing: "Deferred[None] | None" = None  # fires when no thread uses the descriptor any more
 
     @classmethod
     def create(cls, folder: str, name: str, reactor: IReactorThreads, *, overwrite: bool) -> "Saving":
@@ -62,18 +62,15 @@ class Saving:
         Cancelling it does not stop the thread, so `keep` and `drop` wait for that themselves.
         """
         shown: Deferred[None] = Deferred()
-
-        def written(_: object) -> None:
-            if not shown.called:
-                shown.callback(None)
-
-        def failed(failure: Failure) -> None:
-            if not shown.called:
-                shown.errback(failure)
-
-        self._writing = self._in_thread(self._write_all, piece)
-        self._writing.addCallbacks(written, failed)
+        self._writing = Deferred()
+        self._in_thread(self._write_all, piece).addBoth(self._written, self._writing, shown)
         return shown
+
+    def _written(self, result: "Failure | None", writing: "Deferred[None]", shown: "Deferred[None]") -> None:
+        self._writing = None  # before anybody is told: the descriptor is free
+        if not shown.called:
+            shown.callback(result)  # a Failure makes it fail
+        writing.callback(None)
 
     async def keep(self) -> str:
         """Flush the file to disk and give it its name; return its path.
