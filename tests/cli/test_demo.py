@@ -16,7 +16,8 @@ import attrs
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
-from weedtw.cli.demo import _picture, main
+from weedtw.cli.demo import main
+from weedtw.cli.demo_files import picture
 
 DEMO = [sys.executable, "-m", "weedtw.cli.demo"]
 LIMIT = 120.0  # seconds; generous, for a machine that does something else as well
@@ -143,6 +144,6 @@ class DemoTests(SynchronousTestCase):
 
     def test_the_picture_it_makes_is_one(self) -> None:
         pillow = pytest.importorskip("PIL.Image")
-        with pillow.open(io.BytesIO(_picture(8))) as picture:
-            picture.load()
-            self.assertEqual((picture.format, picture.size, picture.getpixel((1, 2))), ("PNG", (8, 8), (4, 8, 128)))
+        with pillow.open(io.BytesIO(picture(8))) as image:
+            image.load()
+            self.assertEqual((image.format, image.size, image.getpixel((1, 2))), ("PNG", (8, 8), (4, 8, 128)))

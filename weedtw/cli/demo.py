@@ -5,18 +5,15 @@ one the demo ends by itself.  The exit status is 0 when every file read back as 
 it was told to.
 """
 
-import glob
 import hashlib
 import io
 import os
 import shutil
 import signal
 import socket
-import struct
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from weedtw.cli.children import Child, Children
+from weedtw.cli.demo_files import LARGE, digest_of, sample_files
 from weedtw.cli.report import format_size, table, wide_console
 from weedtw.errors import WeedError
 
@@ -34,7 +32,6 @@ HOST: Final = "127.0.0.1"
 RACKS: Final = ("r1", "r1", "r2")  # of the volume servers; two in one, so that replication 001 has where to go
 REPLICATED: Final = "001"  # one more copy, on another server of the same rack
 CHUNK: Final = 1024 * 1024  # bytes
-LARGE: Final = 5 * CHUNK + 12345  # bytes of the file that is generated
 _READY_WITHIN: Final = 60.0  # seconds
 _LOOK_AGAIN: Final = 0.1  # seconds
 
@@ -133,7 +130,7 @@ class Demo:
             client = Client([self.master], self.reactor, patience=5.0)
             try:
                 await self._ready(client)
-                kept = [await self._keep(client, path) for path in self._files()]
+                kept = [await self._keep(client, path) for path in sample_files(self.children.folder)]
             finally:
                 await client.close()
             self._show(kept)
@@ -195,30 +192,13 @@ class Demo:
             await self._pause(_LOOK_AGAIN)
         print(f"{self.reactor.seconds() - started:.1f} s")
 
-    def _files(self) -> list[str]:
-        """Files of this repository, or some made for the purpose where it is not at hand, and a large one."""
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        patterns = ("README.md", "docs/*.md", "docs/pictures/*.png")
-        found = [path for pattern in patterns for path in sorted(glob.glob(os.path.join(root, pattern)))[:3]]
-        if not any(path.endswith(".png") for path in found):
-            found.append(self._make("picture.png", _picture()))
-        if len(found) == 1:
-            found.insert(0, self._make("hello.txt", b"Stored by weedtw.\n" * 100))
-        return [*found, self._make("large.bin", os.urandom(LARGE))]
-
-    def _make(self, name: str, content: bytes) -> str:
-        path = os.path.join(self.children.folder, name)
-        with open(path, "wb") as file:
-            file.write(content)
-        return path
-
     async def _keep(self, client: "Client", path: str) -> Kept:
         """Store a file, read every copy of it back, and compare."""
         from weedtw.client import Placement
 
         placement = Placement(replication=REPLICATED if path.endswith(".png") else "")
         uploaded = await client.upload(path, placement=placement, max_bytes=CHUNK)
-        wanted = _digest_of(path)
+        wanted = digest_of(path)
         read = hashlib.sha256()
         await client.stream(uploaded.fid, read.update)
         if read.digest() != wanted:
@@ -292,22 +272,6 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind((HOST, 0))
         return [int(one.getsockname()[1]) for one in sockets]
-
-
-def _digest_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _picture(side: int = 64) -> bytes:
-    """A small PNG of our own making: a diagonal of colours."""
-
-    def part(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    rows = b"".join(b"\0" + bytes(c for x in range(side) for c in (x * 4, y * 4, 128)) for y in range(side))
-    head = part(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
 
 
 if __name__ == "__main__":

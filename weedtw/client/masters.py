@@ -16,6 +16,7 @@ from weedtw.errors import BadRequest, PeerError, Unavailable, WeedError
 
 _SHUNNED: Final = 10.0  # seconds for which a master that failed is asked last
 _STRANGERS: Final = 2.0  # seconds of patience with masters of which none has ever answered
+_ANSWER_WITHIN: Final = 5.0  # seconds; then the next master is asked, for this one may be frozen
 _STATUS_WITHIN: Final = 2.0  # seconds; a master says who leads at once or is in trouble
 _MOST_MASTERS: Final = 64  # that are learned from answers; no cluster has as many
 
@@ -68,7 +69,7 @@ class Masters:
             troubles: list[WeedError] = []
             for address in self._order():
                 try:
-                    return address, await self.wire.json(address, path, query)
+                    return address, await self.wire.json(address, path, query, min(self.wire.answer, _ANSWER_WITHIN))
                 except (PeerError, Unavailable) as error:
                     if not passes(error):
                         raise
