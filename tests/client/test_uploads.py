@@ -162,7 +162,8 @@ async def test_a_server_that_is_gone_is_left_for_another_at_once(cluster: "Clust
 @ensureDeferred
 @pytest.mark.parametrize("status", [404, 409, 500, 503, 507])
 async def test_a_volume_that_takes_no_writes_is_left_for_another(cluster: "Cluster", status: int) -> None:
-    cluster.volumes[1].faults.append(lambda request: cluster.no(status) if request.method == "POST" else None)
+    refusal = cluster.no(status, **{"Retry-After": "0"})
+    cluster.volumes[1].faults.append(lambda request: refusal if request.method == "POST" else None)
     uploaded = await cluster.client(patience=5.0).upload(b"elsewhere")
     assert cluster.files == {f"/{uploaded.fid}": b"elsewhere"}
 

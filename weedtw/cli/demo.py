@@ -230,7 +230,7 @@ class Demo:
         table(wide_console(), "Files", ("NAME", "#SIZE", "ID", "#COPIES", "READ BACK"), rows)
         picture = next(one.uploaded for one in kept if one.path.endswith(".png"))
         text = kept[0].uploaded
-        program = "weedtw" if shutil.which("weedtw") else f"{sys.executable} -m weedtw.cli.main"
+        program = _program()
         print(f"\nOpen  http://{self.master}/  the master's page")
         for stored in (picture, text):
             print(f"      http://{stored.url}/{stored.fid}  {stored.name}")
@@ -263,6 +263,14 @@ class Demo:
         from twisted.internet.task import deferLater
 
         await deferLater(self.reactor, seconds)
+
+
+def _program() -> str:
+    """How to call `weedtw` from this folder."""
+    if shutil.which("weedtw"):
+        return "weedtw"
+    script = os.path.join(os.path.dirname(sys.executable), "weedtw")
+    return os.path.relpath(script) if os.access(script, os.X_OK) else f"{sys.executable} -m weedtw.cli.main"
 
 
 def _free_ports(count: int) -> list[int]:
