@@ -118,6 +118,8 @@ class NeedleMap:
 
     def find(self, key: int) -> Place | None:
         """Where the needle is or, when it was deleted, was; None when it is not known at all."""
+        if key > self.counters.max_key:
+            return None  # as nearly every key is that is about to be written
         recent, merging, base = self._layers
         packed = recent.get(key)
         if packed is None:
@@ -150,6 +152,10 @@ class NeedleMap:
         keys, offsets, sizes = self.live()
         for key, offset, size in zip(keys.tolist(), offsets.tolist(), sizes.tolist(), strict=True):
             yield key, Place(offset, size)
+
+    def __len__(self) -> int:
+        """How many needles are in the base columns, deleted ones among them."""
+        return len(self._layers.base.keys)
 
     @property
     def nbytes(self) -> int:

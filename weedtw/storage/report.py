@@ -69,6 +69,7 @@ class VolumeStat:
     disk_id: int
     max_key: int
     disk_type: str
+    content_bytes: int = 0  # what all put rows brought, as sums of size fields; SeaweedFS's /status calls it Size
 
     def as_json(self) -> dict[str, Any]:
         """The fields by name, ready for `json.dumps`."""

@@ -197,6 +197,7 @@ class Volume:
             disk_id=self.disk_id,
             max_key=counters.max_key,
             disk_type=self.disk_type,
+            content_bytes=counters.content_bytes,
         )
 
     def garbage_ratio(self) -> float:
