@@ -103,6 +103,7 @@ class FakeVolumeServer:
     asked: list[tuple[str, dict[str, str]]] = attrs.Factory(list)
     fail: dict[str, WeedError] = attrs.Factory(dict)
     max_key: int = 0
+    gate: Deferred[None] | None = None  # volumes are made when it opens
     address: str = ""
     beats: _Beats | None = None
     _site: Site | None = None
@@ -155,6 +156,9 @@ class FakeVolumeServer:
     @endpoint
     async def assign_volume(self, request: Request) -> bytes:
         asked = self._take(request)
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            await gate
         number = int(asked["volume"])
         self.volumes[number] = reported(number, copies=asked["replication"], collection=asked.get("collection", ""))
         return json_response(request, {})
