@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.master.scene import LIMIT, Scene, layout, refused, volume
 from weedtw.errors import BadRequest, NoRoom, Unavailable
 from weedtw.master.assign import PATIENCE, SETTLING_PATIENCE, Assigner, Assignment, Wish
-from weedtw.master.growth import Order
+from weedtw.master.growth import PAUSE, Order
 from weedtw.topology.layout import Where
 from weedtw.topology.state import RaiseKeys
 
@@ -139,6 +139,19 @@ class ByMakingVolumes(Assigning):
     def test_making_ahead_may_fail_without_a_word_to_the_client(self) -> None:
         self.scene.join("a:1", holds=(volume(1, size=LIMIT * 95 // 100),), room=1)
         assert self.assigned().file_id.volume_id == 1
+
+    def test_making_ahead_is_not_tried_at_every_assign_when_it_fails(self) -> None:
+        self.scene.join("a:1", holds=(volume(1, size=LIMIT * 95 // 100),))
+        self.scene.peers.script("a:1", MAKE, refused("a:1"))
+        self.assigned()
+        tried = len(self.scene.peers.asked)
+        for _ in range(10):
+            self.assigned()
+        assert len(self.scene.peers.asked) == tried
+        self.scene.clock.advance(PAUSE)
+        self.scene.peers.script("a:1", MAKE, {})
+        self.assigned()
+        assert len(self.scene.topology.layouts[layout()].writables()) == 8
 
 
 class Refusing(Assigning):

@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from weedtw.errors import NoRoom, PeerError, Unavailable, Unreachable, WeedError
 from weedtw.formats.beat import VolumeReport
@@ -23,6 +24,7 @@ from weedtw.topology.state import AllocateVolumeIds
 
 MAKE_TIMEOUT = 5.0  # seconds for a server to make an empty volume
 AT_ONCE = 16  # volumes being made at the same time
+PAUSE = 10.0  # seconds between two attempts to make volumes ahead
 BREATH = 32  # volumes placed before others get their turn
 ATTEMPTS = 3  # other servers are tried when some fail
 
@@ -45,6 +47,7 @@ class Grower:
 
     cluster: Cluster
     _flights: dict[LayoutKey, tuple[Where, Flight[int]]] = attrs.Factory(dict)
+    _again_at: dict[LayoutKey, float] = attrs.Factory(dict)  # when volumes may be made ahead again, on the clock
 
     def under_way(self, key: LayoutKey) -> tuple[Where, Flight[int]] | None:
         """Where volumes of this kind are being made now, and their number when it is done."""
@@ -68,11 +71,20 @@ class Grower:
         return await self.grow(order).join()
 
     def grow_ahead(self, key: LayoutKey, where: Where) -> None:
-        """Make volumes before the last ones are full; what goes wrong is logged only."""
-        if key not in self._flights:
+        """Make volumes before the last ones are full; what goes wrong is logged, and not tried again at once."""
+        now = self.cluster.clock.seconds()
+        if key not in self._flights and self._again_at.get(key, now) <= now:
+            self._again_at[key] = now + PAUSE
             flight = self.grow(Order(key, where, self.usual_count(key)))
-            Deferred.fromCoroutine(_outcome(flight)).addErrback(
-                lambda failure: self.log.failure("while making volumes ahead", failure)
+            Deferred.fromCoroutine(flight.join()).addErrback(self._not_ahead, key)
+
+    def _not_ahead(self, failure: Failure, key: LayoutKey) -> None:
+        if failure.check(WeedError) is None:
+            self.log.failure("while making volumes of {key} ahead", failure, key=key)
+        else:
+            reason = str(failure.value)
+            self.log.warn(
+                "the last volumes of {key} fill up, and there will be no more: {reason}", key=key, reason=reason
             )
 
     def usual_count(self, key: LayoutKey) -> int:
@@ -90,6 +102,8 @@ class Grower:
             made = await self._make_all(order)
             self.log.info("made {count} volumes of {key}{where}", count=made, key=order.key, where=order.where)
             return made
+        except NoRoom:  # whoever asked is told
+            raise
         except WeedError as error:
             self.log.warn(
                 "no volume of {key} could be made{where}: {reason}",
