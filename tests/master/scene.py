@@ -75,16 +75,16 @@ class Peers:
 
 
 class Scene:
-    """A cluster; `folder` is where the ledger lies."""
+    """A cluster; `folder` is where the ledger lies, `in_thread` writes to it."""
 
-    def __init__(self, folder: str, **config: Any) -> None:
+    def __init__(self, folder: str, *, in_thread: Any = execute, **config: Any) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.peers = Peers()
         self.file = LedgerFile.open(folder)
         self.file.found_cluster()
         self.disk_failures: list[WeedError] = []
-        self.ledger = SoloLedger(self.file, "m:9333", execute, self.disk_failures.append)
+        self.ledger = SoloLedger(self.file, "m:9333", in_thread, self.disk_failures.append)
         self.cluster = Cluster(
             config=MasterConfig(**{"volume_size_limit_mb": LIMIT_MB, **config}),
             address="m:9333",

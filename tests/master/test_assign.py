@@ -113,6 +113,17 @@ class ByMakingVolumes(Assigning):
         assert self.successResultOf(here).server.address == "a:1"
         assert self.successResultOf(there).server.address == "b:1"
 
+    def test_a_failure_elsewhere_is_not_ones_own(self) -> None:
+        self.scene.join("a:1", "dc1")
+        self.scene.join("b:1", "dc2")
+        made: Deferred[dict[str, Any]] = Deferred()
+        self.scene.peers.script("a:1", MAKE, made)
+        here = self.assign(Wish(layout(), Where("dc1"), grow=1))
+        there = self.assign(Wish(layout(), Where("dc2"), grow=1))
+        made.errback(refused("a:1"))
+        self.failureResultOf(here, Unavailable)
+        assert self.successResultOf(there).server.address == "b:1"
+
     def test_no_room_elsewhere_is_not_no_room_here(self) -> None:
         self.scene.join("a:1", "dc1", room=0)
         self.scene.join("b:1", "dc2")

@@ -183,6 +183,36 @@ class Refusing(Listening):
         assert "cannot store" in self.refusal(hello())
 
 
+class Racing(SynchronousTestCase):
+    def test_of_two_servers_that_come_at_once_under_one_address_the_first_is_taken(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        writes: list[tuple[Any, Deferred[None]]] = []
+
+        def later(work: Any) -> Deferred[None]:
+            done: Deferred[None] = Deferred()
+            writes.append((work, done))
+            return done
+
+        scene = Scene(holder.name, in_thread=later)
+        self.addCleanup(scene.close)
+        hub = Heartbeats(scene.cluster)
+        first, second, third = Wire(hub), Wire(hub), Wire(hub)
+        first.say(hello("a:1", "u1"))
+        second.say(hello("a:1", "u2"))
+        third.say(hello("b:1", "u3") + full(volume(1)))
+        third.lose()  # before it was welcome
+        assert first.answers() == []
+        while writes:
+            work, done = writes.pop(0)
+            work()
+            done.callback(None)
+        assert [answer["type"] for answer in first.answers()] == ["welcome"]
+        assert [answer["type"] for answer in second.answers()] == ["refused"]
+        assert list(scene.topology.servers) == ["a:1"]
+        assert scene.topology.servers["a:1"].uuids == ("u1",)
+
+
 class Reporting(Listening):
     def test_a_report_in_parts_counts_when_it_is_whole(self) -> None:
         wire = Wire(self.hub)

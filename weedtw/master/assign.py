@@ -108,17 +108,14 @@ class Assigner:
             flight = under_way[1]
         try:
             await self._patiently(flight, seconds)
-        except NoRoom as error:
+        except WeedError as error:
             if under_way is not None and under_way[0] != wish.where:
-                return  # there was no room elsewhere: our own turn comes now
+                return  # that was about another place: our own turn comes now
             absent = self.cluster.absent()
-            if absent:
+            if absent and isinstance(error, NoRoom):
                 names = ", ".join(absent[:5])
                 raise Unavailable(f"{error}; volume servers that are not connected now: {names}") from error
             raise
-        except WeedError:
-            if under_way is None or under_way[0] == wish.where:
-                raise
 
     async def _patiently(self, flight: Flight[int], seconds: float) -> None:
         try:
