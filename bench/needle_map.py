@@ -77,7 +77,7 @@ def measure_map(report: Report, count: int, width: int) -> None:
     before = resident()
     with report.seconds(f"load an index of {count:,} rows, {ROW_SIZES[width]} bytes each"):
         needles = NeedleMap.from_rows(unpack_rows(data, width), width)
-    known = len(needles.live().keys)
+    known = len(needles.snapshot().live().keys)
     report.add("  live needles", f"{known:,}")
     report.add("  bytes a needle, base columns", f"{needles.nbytes / len(needles):.2f}")
     report.add("  process memory a needle, after loading", f"{(resident() - before) / len(needles):.2f}")

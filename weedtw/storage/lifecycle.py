@@ -5,6 +5,7 @@ and may be replaced.  Removing: .dat is renamed to .dat.gone, from then on the v
 leaves is removed when the folder is opened the next time.
 """
 
+import contextlib
 import os
 import shutil
 from typing import Final
@@ -35,6 +36,14 @@ def make_files(
     write_whole(ops, files.vif, info.render().encode())
     write_whole(ops, files.idx, _NOTHING)
     return info
+
+
+def remove_made(files: VolumeFiles) -> None:
+    """Remove what `make_files` made before it failed, as far as the disk lets us; the rest does no harm."""
+    for path in (files.idx, files.vif, files.dat):
+        for name in (path, path + ".tmp"):
+            with contextlib.suppress(OSError):
+                os.unlink(name)
 
 
 def is_leaving(files: VolumeFiles) -> bool:

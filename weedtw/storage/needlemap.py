@@ -71,6 +71,23 @@ class _Layers(NamedTuple):
     base: _Columns
 
 
+class Snapshot(NamedTuple):
+    """A needle map at one moment."""
+
+    layers: _Layers
+    offset_width: int
+
+    def live(self) -> Live:
+        """All needles that were there then; the columns are the caller's.  Takes a while, and no lock."""
+        base = self.layers.base
+        for recent in (self.layers.merging, self.layers.recent):
+            base = _merge(base, recent, self.offset_width)
+        offsets = base.offsets()
+        there = np.flatnonzero(base.sizes >= 0)
+        there = there[np.argsort(offsets[there], kind="stable")]
+        return Live(base.keys[there], offsets[there], base.sizes[there])
+
+
 @attrs.define
 class Counters:
     """What SeaweedFS reports of a volume's index; bytes are sums of `size` fields."""
@@ -137,19 +154,14 @@ class NeedleMap:
         size = int(base.sizes[index])
         return Place(units << _UNIT_SHIFT, size) if size >= 0 else Place(units << _UNIT_SHIFT, ~size, True)
 
-    def live(self) -> Live:
-        """All needles that are there.  Call under the lock; the columns are the caller's."""
-        base = self._layers.base
-        for recent in (self._layers.merging, self._layers.recent):
-            base = _merge(base, recent, self.offset_width)
-        offsets = base.offsets()
-        there = np.flatnonzero(base.sizes >= 0)
-        there = there[np.argsort(offsets[there], kind="stable")]
-        return Live(base.keys[there], offsets[there], base.sizes[there])
+    def snapshot(self) -> "Snapshot":
+        """The map as it is now.  Call under the lock; cheap, however large the map is."""
+        recent, merging, base = self._layers
+        return Snapshot(_Layers(dict(recent), merging, base), self.offset_width)
 
     def items(self) -> Iterator[tuple[int, Place]]:
-        """Key and place of every needle that is there, in the order of the offsets, as of now."""
-        keys, offsets, sizes = self.live()
+        """Key and place of every needle that is there, in the order of the offsets.  Call under the lock."""
+        keys, offsets, sizes = self.snapshot().live()
         for key, offset, size in zip(keys.tolist(), offsets.tolist(), sizes.tolist(), strict=True):
             yield key, Place(offset, size)
 

@@ -18,8 +18,8 @@ import attrs
 import numpy as np
 
 from weedtw.errors import Damaged, StorageError
-from weedtw.formats.idx import ROW_SIZES
-from weedtw.formats.needle import unpack_header
+from weedtw.formats.idx import ROW_SIZES, unpack_rows
+from weedtw.formats.needle import HEADER_SIZE
 from weedtw.formats.superblock import BASE_SIZE, SuperBlock
 from weedtw.formats.vif import VolumeInfo
 from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there, write_whole
@@ -34,6 +34,7 @@ from weedtw.storage.survey import Survey
 from weedtw.storage.swap import finish_swap
 
 _MAX_SUPERBLOCK: Final = BASE_SIZE + 0xFFFF
+_MOSTLY: Final = 0.5  # share of the rows looked at that must be right for an index to be believed
 _LOCKED_ERRORS: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -157,15 +158,16 @@ class _Recovery:
         self, dat: DiskFile, superblock: SuperBlock, scanner: Scanner, checked: CheckedIndex
     ) -> _Reading:
         """The index contradicts the data: believe the data if it is whole, else what more speaks for."""
-        nothing = attrs.evolve(
-            self._check(b"", scanner, superblock.size, checked.offset_width), foreign=checked.foreign
-        )
+        nothing = self._check(b"", scanner, superblock.size, checked.offset_width)
         reading = _Reading(dat, superblock, nothing, _survey(scanner, nothing), rebuild=checked.foreign)
         reading.survey.run(suspect_last=False)
-        if reading.survey.doubt:
-            reading.distrust = f"{checked.foreign}; {reading.survey.doubt}"
-            if checked.share_right >= 0.5:
-                reading.survey = _survey(scanner, checked)
+        is_believed = checked.share_right >= _MOSTLY
+        if not reading.survey.doubt and not (is_believed and _differs_in_keys_alone(checked, reading.survey)):
+            return reading
+        reading.distrust = "; ".join(filter(None, (checked.foreign, reading.survey.doubt)))
+        if is_believed:
+            reading.survey = _survey(scanner, checked)
+            reading.survey.run(suspect_last=False)
         return reading
 
     def _read_index(self, path: str) -> bytes | None:
@@ -241,11 +243,25 @@ def _survey(scanner: Scanner, checked: CheckedIndex) -> Survey:
     return Survey(scanner, needles, checked.end, _last_append_at_ns(scanner, checked))
 
 
+def _differs_in_keys_alone(checked: CheckedIndex, survey: Survey) -> bool:
+    """Whether index and data agree on all records but not on whose they are: one was damaged, who knows which."""
+    if checked.share_right == 1.0:
+        return False
+    found = unpack_rows(bytes(survey.rows), checked.offset_width)
+    placed = checked.rows.offsets > 0
+    offsets, sizes = checked.rows.offsets[placed], checked.rows.sizes[placed]
+    at = np.minimum(found.offsets.searchsorted(offsets), max(0, len(found.offsets) - 1))
+    if not len(found.offsets) or not len(offsets):
+        return False
+    same = (found.offsets[at] == offsets) & (np.maximum(found.sizes[at], 0) == np.maximum(sizes, 0))
+    return bool(same.all())
+
+
 def _last_append_at_ns(scanner: Scanner, checked: CheckedIndex) -> int:
     """The time of the last record that the index describes; 0 when there is none or it has no time."""
     offsets = checked.rows.offsets
     if not len(offsets) or scanner.version != 3:
         return 0
-    offset = int(offsets[int(np.argmax(offsets))])
-    size = unpack_header(scanner.header(offset))[2] if offset else 0
-    return int.from_bytes(scanner.read(offset + 20 + size, 8)) if offset else 0
+    last = int(np.argmax(offsets))
+    offset, size = int(offsets[last]), max(int(checked.rows.sizes[last]), 0)
+    return int.from_bytes(scanner.read(offset + HEADER_SIZE + size + 4, 8)) if offset else 0

@@ -268,10 +268,10 @@ class Scanner:
 
 
 def _metadata_fits(metadata: bytes) -> bool:
-    """Whether the fields behind the data, of which the first is the flags byte, end within `metadata`."""
+    """Whether the fields behind the data, of which the first is the flags byte, fill `metadata`."""
     flags = metadata[0]
     used = 1
     for flag, width in ((0x02, 1), (0x04, 1), (0x08, 0), (0x10, 0), (0x20, 2)):
         if flags & flag:
             used += {0x08: 5, 0x10: 2}.get(flag) or width + int.from_bytes(metadata[used : used + width])
-    return used <= len(metadata)
+    return used == len(metadata)

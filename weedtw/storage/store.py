@@ -214,10 +214,16 @@ class Store:
         return [self.delete_volume(volume.id) for volume in self.volumes() if volume.collection == name]
 
     def remove_expired(self) -> list[VolumeStat]:
-        """Delete the volumes whose time to live is over, a tenth of it (at most ten minutes) after the fact."""
-        now = self._clock()
-        expired = [volume for volume in self.volumes() if not volume.closed and _is_over(volume, now)]
-        return [self.delete_volume(volume.id) for volume in expired]
+        """Delete the volumes whose time to live is over, a tenth of it (at most ten minutes) after the fact.
+
+        Raises StorageError when files cannot be removed.
+        """
+        removed = []
+        for volume in self.volumes():
+            if _is_over(volume, self._clock()):
+                with contextlib.suppress(VolumeNotFound):  # somebody else has just deleted it
+                    removed.append(self.delete_volume(volume.id))
+        return removed
 
     def _remove(self, volume: Volume) -> None:
         self._compactions.pop(volume.id, None)
@@ -291,9 +297,14 @@ def _dat_size(files: VolumeFiles) -> int:
 
 
 def _is_over(volume: Volume, now: float) -> bool:
-    """Whether nothing in a volume with a time to live can be alive any more."""
-    generation = volume.generation
-    if not volume.ttl or generation.dat_size <= generation.superblock.size:
-        return False
-    seconds = volume.ttl.seconds
-    return now >= volume.info().modified_at + 1 + seconds + min(seconds / 10, _LONGEST_GRACE)
+    """Whether nothing in a volume with a time to live can be alive any more; if so it takes no writes from now on."""
+    with volume.lock:
+        if volume.closed or not volume.ttl:
+            return False
+        generation = volume.generation
+        seconds = volume.ttl.seconds
+        grace = min(seconds / 10, _LONGEST_GRACE)
+        if generation.dat_size <= generation.superblock.size or now < volume.modified_at + seconds + grace:
+            return False
+        volume.causes.set("operator", "its time to live is over")
+    return True

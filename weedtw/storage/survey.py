@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from weedtw.formats.idx import TOMBSTONE, pack_row
-from weedtw.formats.needle import HEADER_SIZE, masked, unpack_header
+from weedtw.formats.needle import HEADER_SIZE, masked
 from weedtw.storage.needlemap import NeedleMap
 from weedtw.storage.scan import Found, Gap, Meaning, Scanner
 
@@ -71,37 +71,45 @@ class Survey:
     def _whole_records(self) -> Iterator[Found]:
         offset, newest = self.end, self.last_append_at_ns
         while True:
+            last, before_last = None, newest
             for found in self.scanner.walk(offset):
                 yield found
+                last, before_last = found, newest
                 offset, newest = found.end, max(newest, found.append_at_ns)
             if offset >= self.scanner.size:
                 return
-            last = self.scanner.lacks_padding(offset)
-            if last is not None:
-                self.padding_to = last.end
-                yield last
+            unpadded = self.scanner.lacks_padding(offset)
+            if unpadded is not None:
+                self.padding_to = unpadded.end
+                yield unpadded
                 return
-            next_found = self._past_gap(offset, newest)
+            if last is not None and not self._is_sound(last):
+                # Its size may be what is wrong, and the next record begin within it.
+                next_found = self._past_gap(offset, last.offset, before_last)
+            else:
+                next_found = self._past_gap(offset, offset, newest)
             if next_found is None:
                 return
             offset = next_found.offset
 
-    def _past_gap(self, start: int, newest: int) -> Found | None:
-        """Where to go on behind something that is no record; None at the end, with `tail` or `doubt` set."""
+    def _past_gap(self, start: int, search_from: int, newest: int) -> Found | None:
+        """Where to go on behind something at `start` that is no record; None at the end, `tail` or `doubt` is set."""
         size = self.scanner.size
         if self.scanner.is_nought(start, size):
             self.tail, self.tail_is_nought = Gap(start, size), True
             return None
         torn = self.scanner.is_torn(start)
-        found = self.scanner.next_whole(start + 8 - start % 8, newest)
+        found = self.scanner.next_whole(search_from + 8, newest)
         if found is None and (torn or self.scanner.version != 1) and size - start <= _LARGEST_TAIL:
             self.tail, self.tail_is_nought = Gap(start, size), False
             return None
-        end = size if found is None or torn else found.offset
+        within = found is not None and found.offset < start
+        end = size if found is None or within or torn else found.offset
         what = "and whole records follow" if found is not None else "and it is not sure that none follows"
+        what = "and a record begins before" if within else what
         self.doubt = self.doubt or f"{end - start} bytes from {start} on are no whole record, {what}"
         # What lies within one torn record is its data, whatever it looks like.
-        return None if torn else found
+        return None if torn and not within else found
 
     def _enter(self, found: Found) -> None:
         deletion = found.meaning is Meaning.DELETION or (found.meaning is Meaning.UNCLEAR and self._deletes(found))
@@ -123,6 +131,6 @@ class Survey:
         before = self.needles.get(found.key)
         if before is None:
             return False
-        if unpack_header(self.scanner.header(before.offset))[0] != found.cookie:
+        if int.from_bytes(self.scanner.read(before.offset, 4)) != found.cookie:
             return True
         return before.size > 0 and self.scanner.read(before.offset + HEADER_SIZE + before.size, 4) in _NO_DATA_CRCS

@@ -56,7 +56,8 @@ def compact(volume: Volume) -> "Compaction":
         if reason:
             raise ReadOnlyVolume(volume.files.dat, reason)
         caught_up = source.idx_size
-        live = source.needles.live()
+        snapshot = source.needles.snapshot()
+    live = snapshot.live()
     _require_room(volume, source, live)
     try:
         compaction = Compaction(volume, source, _new_generation(volume, source), caught_up)

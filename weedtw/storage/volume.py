@@ -25,7 +25,7 @@ from weedtw.storage.causes import Cause, Causes
 from weedtw.storage.fileops import Buffer, FileOps, write_whole
 from weedtw.storage.generation import AppendFailed, Generation
 from weedtw.storage.groupcommit import GroupCommit
-from weedtw.storage.lifecycle import make_files
+from weedtw.storage.lifecycle import make_files, remove_made
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.needlemap import Place
 from weedtw.storage.recovery import OpenedVolume, open_files
@@ -82,7 +82,8 @@ class Volume:
         self.causes = Causes()
         self.on_change: Callable[[Volume], None] | None = None  # called when it turns, or ceases to be, read-only
         self._generation: Generation | None = opened.generation
-        self._modified_at = opened.generation.last_append_at_ns / _NS or opened.generation.dat.modified_at()
+        # Of the last change, unix seconds.
+        self.modified_at = opened.generation.last_append_at_ns / _NS or opened.generation.dat.modified_at()
         self._commits = GroupCommit()
         if opened.distrust:
             self.causes.set("damage", opened.distrust)
@@ -117,6 +118,7 @@ class Volume:
         try:
             make_files(files, ops, superblock, offset_width=offset_width, now=clock())
         except OSError as error:
+            remove_made(files)
             raise StorageError(files.dat, f"the volume cannot be made: {error.strerror or error}") from error
         return cls.open(files, clock=clock, offset_width=offset_width, ops=ops, disk_id=disk_id, disk_type=disk_type)
 
@@ -186,7 +188,7 @@ class Volume:
             file_count=counters.file_count,
             delete_count=counters.deleted_count,
             deleted_bytes=counters.deleted_bytes,
-            modified_at=int(self._modified_at),
+            modified_at=int(self.modified_at),
             compact_revision=superblock.compaction_revision,
             version=superblock.version,
             replication=str(self.replication),
@@ -208,8 +210,7 @@ class Volume:
     def index_rows(self) -> bytes:
         """The index as it is in the file, to compare copies; raises StorageError."""
         try:
-            with self.lock:
-                return self.generation.index_rows()
+            return self.generation.index_rows()  # needs no lock: rows are only ever added
         except OSError as error:
             raise StorageError(self.files.idx, f"cannot be read: {error.strerror or error}") from error
 
@@ -396,7 +397,7 @@ class Volume:
                     raise self._failed(error) from error.cause
                 except OSError as error:
                     raise WriteFailed(self.files.dat, f"cannot be read: {error.strerror or error}") from error
-                self._modified_at = self.clock()
+                self.modified_at = self.clock()
                 ticket = self._commits.wrote()
             if generation.needles.wants_merge():
                 self._merge(generation)
