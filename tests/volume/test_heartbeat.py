@@ -169,6 +169,7 @@ class Net:
 class Memory:
     cluster_id: str | None = None
     masters: tuple[str, ...] = ()
+    way_out: str = "remove the file"
 
     def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None:
         self.cluster_id, self.masters = cluster_id, masters
@@ -372,6 +373,9 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertFalse(beats.is_known)
         self.assertEqual(master.last.reports, [])
         self.assertTrue(master.last.lost)
+        self.assertIn("remove the file", beats.refusals["m1:9333"])
+        self.advance(20)
+        self.assertLess(len(master.connections), 7)
         self.assertEqual(self.memory.cluster_id, CLUSTER)
 
     def test_a_silent_master_is_given_up_after_a_while(self) -> None:
@@ -400,6 +404,17 @@ class HeartbeatTests(SynchronousTestCase):
         master.last.say(master.ack(99))
         self.net.flush()
         self.assertTrue(master.last.lost)
+
+    def test_a_master_that_never_acknowledges_is_not_pestered(self) -> None:
+        (master,) = self.net.add("m1:9333")
+        master.silent = True
+        self.start("m1:9333")
+        for _ in range(120):
+            if not master.last.lost:
+                assert master.last.transport is not None
+                master.last.transport.write(b"garbage\r\n")
+            self.advance(0.5)
+        self.assertLess(len(master.connections), 30)
 
     def test_a_clean_stop_says_good_bye(self) -> None:
         masters = self.net.add("m1:9333", "m2:9333")

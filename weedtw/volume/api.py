@@ -82,7 +82,7 @@ class Api:
     def admit(self, request: Request) -> int | None:
         """The most bytes a request's body may have; raises Forbidden, before the body is taken."""
         reads = request.method in {b"GET", b"HEAD", b"OPTIONS"}
-        is_admin = request.path.startswith(b"/admin/")
+        is_admin = unquote(request.path.decode("ascii", "replace")).startswith("/admin/")
         if not reads or is_admin:
             self.white_list.check(request)
         if is_admin or request.method not in {b"POST", b"PUT"}:

@@ -53,8 +53,11 @@ class Listener(Protocol):
 
     address: str
 
+    def objection(self, welcome: Welcome) -> str:
+        """Why this is not a master to report to; "" when it is."""
+
     def welcomed(self, conversation: "Conversation", welcome: Welcome) -> None:
-        """The master takes us in; raises BadBeat when we do not want to."""
+        """The master takes us in."""
 
     def acknowledged(self, ack: Ack) -> None:
         """The master has applied a report."""
@@ -63,7 +66,7 @@ class Listener(Protocol):
         """The master named the leader, and all masters."""
 
     def refused(self, reason: str) -> None:
-        """The master does not take us in."""
+        """The master does not take us in, or we do not want it to."""
 
     def lost(self, conversation: "Conversation") -> None:
         """The connection has ended."""
@@ -159,6 +162,11 @@ class Conversation(LineReceiver):
             return
         if not isinstance(answer, Welcome):
             raise BadBeat(f"the first answer is {type(answer).__name__.lower()}, neither welcome nor refused")
+        objection = self.link.objection(answer)
+        if objection:
+            self.link.refused(objection)
+            self.transport.loseConnection()
+            return
         self.link.welcomed(self, answer)
         self.is_welcome = True
         known: Standing | None = None

@@ -8,6 +8,7 @@ looked up.  A master may be reachable under another name than its own (`localhos
 connection under its own name stays, and the other one is given up.
 """
 
+import random
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,7 +18,6 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
-from weedtw.errors import BadBeat
 from weedtw.formats.beat import Ack, Welcome
 from weedtw.volume.conversation import Conversation, Conversations, Reporter
 
@@ -33,6 +33,8 @@ class Cluster(Protocol):
     def cluster_id(self) -> str | None: ...
     @property
     def masters(self) -> tuple[str, ...]: ...
+    @property
+    def way_out(self) -> str: ...
     def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None: ...
 
 
@@ -46,8 +48,9 @@ class Link:
         self.address = address
         self.masters: tuple[str, ...] = ()  # as this master last named them
         self.conversation: Conversation | None = None  # while we are welcome
-        self.refusal = ""
-        self._backoff = backoffPolicy(initialDelay=FIRST_DELAY, maxDelay=MAX_DELAY)
+        self.refusal = ""  # why there are no reports, while there are none
+        self._fruitless = 0  # connections since the last acknowledgement
+        self._backoff = backoffPolicy(FIRST_DELAY, MAX_DELAY, jitter=lambda: random.uniform(0, FIRST_DELAY))
         self.service = ClientService(
             beats.endpoint(address),
             Conversations(self, beats.reporter),
@@ -59,8 +62,13 @@ class Link:
     def is_welcome(self) -> bool:
         return self.conversation is not None
 
+    def objection(self, welcome: Welcome) -> str:
+        ours = self.beats.cluster.cluster_id
+        if ours in {None, welcome.cluster}:
+            return ""
+        return f"it belongs to cluster {welcome.cluster}, this server to {ours}; {self.beats.cluster.way_out}"
+
     def welcomed(self, conversation: Conversation, welcome: Welcome) -> None:
-        self.beats.check_cluster(welcome.cluster)
         self.log.info("master {address} takes this server's reports", address=self.address)
         self.conversation = conversation
         self.refusal = ""
@@ -68,6 +76,7 @@ class Link:
         self.beats.joined(welcome)
 
     def acknowledged(self, ack: Ack) -> None:
+        self._fruitless = 0
         self.heard(ack.leader, ack.masters)
         self.beats.acknowledged(ack)
 
@@ -78,7 +87,7 @@ class Link:
     def refused(self, reason: str) -> None:
         if reason != self.refusal:
             self.log.error(
-                "master {address} refuses this server: {reason}; asking again every {delay:g} s",
+                "no reports to master {address}: {reason}; asking again every {delay:g} s",
                 address=self.address,
                 reason=reason,
                 delay=REFUSED_DELAY,
@@ -86,6 +95,7 @@ class Link:
         self.refusal = reason
 
     def lost(self, conversation: Conversation) -> None:
+        self._fruitless += 1
         if self.conversation is conversation:
             self.conversation = None
             self.log.warn("lost the connection to master {address}", address=self.address)
@@ -96,7 +106,7 @@ class Link:
             self.log.warn("master {address} cannot be reached; trying again", address=self.address)
         if self.refusal:
             return REFUSED_DELAY
-        return self._backoff(attempt)
+        return self._backoff(max(attempt, self._fruitless - 1))
 
 
 class Heartbeats(Service):
@@ -168,12 +178,6 @@ class Heartbeats(Service):
                 link.conversation.change.ring()
 
     # ------------------------------------------------------------- what the links tell
-
-    def check_cluster(self, cluster_id: str) -> None:
-        """Raise BadBeat when a master belongs to another cluster than this server."""
-        ours = self.cluster.cluster_id
-        if ours is not None and ours != cluster_id:
-            raise BadBeat(f"it belongs to cluster {cluster_id}, this server to {ours}")
 
     def joined(self, welcome: Welcome) -> None:
         """A master has taken us in."""

@@ -43,6 +43,11 @@ class Membership:
             cls.log.warn("{path} cannot be read, going on without it: {error}", path=path, error=error)
             return cls(path, run)
 
+    @property
+    def way_out(self) -> str:
+        """What to do to let this server join another cluster."""
+        return f"to let it join another cluster, remove {self.path} while it is stopped"
+
     def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None:
         """Keep this for the next start."""
         self.cluster_id, self.masters = cluster_id, masters

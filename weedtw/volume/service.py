@@ -233,7 +233,8 @@ class VolumeService(Service):
             await self._site.drain(FINISH)
         self.copies.close()
         await self.peers.close()
-        for error in await self.threads(self.store.close):
+        closing = self.threads(self.store.close) if self.threads.is_running else maybeDeferred(self.store.close)
+        for error in await closing:
             self.log.error("closing: {reason}", reason=str(error))
         self.threads.stop()
         self.log.info("volume server {address} has stopped", address=self.address)

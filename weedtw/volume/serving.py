@@ -16,12 +16,13 @@ from weedtw.http.disposition import render_disposition
 from weedtw.http.ranges import ByteRange, Layout, byteranges, parse_ranges
 from weedtw.http.requests import Params, Request
 from weedtw.http.spool import Budget
-from weedtw.volume.contents import Content, InMemory
+from weedtw.volume.contents import Content, Inflated, InMemory
 from weedtw.volume.flow import send_pieces
 from weedtw.volume.represent import Representation
 from weedtw.volume.upload import unpack_pairs
 
 _LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
+_MOST_RESTARTS = 4  # ranges of a gzip stream that is unpacked from its start for each
 _AT_ONCE = 256 * 1024  # bytes of an answer in memory that are handed over in one piece
 _OVERRIDES = {
     "response-cache-control": "Cache-Control",
@@ -90,6 +91,8 @@ class Server:
         ranges = None
         if request.method == b"GET" and not shown.is_gzip and range_applies(conditions, validators):
             ranges = parse_ranges(request.header("Range"), size)
+            if ranges is not None and len(ranges) > _MOST_RESTARTS and isinstance(shown.content, Inflated):
+                ranges = None
         if ranges is None:
             headers.append(("Content-Length", str(size)))
             return await self._send(request, 200, headers, [(b"", ByteRange(0, size))], b"", shown.content, size)

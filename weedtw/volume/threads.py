@@ -23,13 +23,19 @@ class Threads:
     reactor: Any
     _pool: ThreadPool = attrs.field(factory=lambda: ThreadPool(1, MOST, "volume"), init=False)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes work."""
+        return bool(self._pool.started)
+
     def start(self) -> None:
         """Take work from now on; what came before waits until then."""
         self._pool.start()
 
     def stop(self) -> None:
         """Finish what was begun, and end the threads."""
-        self._pool.stop()
+        if self._pool.started:
+            self._pool.stop()
 
     async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function in a thread."""
