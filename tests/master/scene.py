@@ -139,3 +139,10 @@ class Scene:
 
 def refused(address: str, status: int = 500) -> PeerError:
     return PeerError(address, "scripted to fail", status)
+
+
+async def take(keys: KeySequence, count: int = 1) -> int:
+    """The first of so many keys, waited for if need be."""
+    while (first := keys.take_at_once(count)) is None:
+        await keys.more()
+    return first

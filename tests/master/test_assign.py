@@ -6,7 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.master.scene import LIMIT, Scene, layout, refused, volume
+from tests.master.scene import LIMIT, Scene, layout, refused, take, volume
 from weedtw.errors import BadRequest, NoRoom, Unavailable
 from weedtw.master.assign import PATIENCE, SETTLING_PATIENCE, Assigner, Assignment, Wish
 from weedtw.master.growth import PAUSE, Order
@@ -139,7 +139,7 @@ class ByMakingVolumes(Assigning):
         self.failureResultOf(nowhere, NoRoom)
 
     def test_ahead_of_need_when_all_are_crowded(self) -> None:
-        self.successResultOf(Deferred.fromCoroutine(self.scene.cluster.keys.take(1)))
+        self.successResultOf(Deferred.fromCoroutine(take(self.scene.cluster.keys)))
         self.scene.join("a:1", holds=(volume(1, size=LIMIT * 95 // 100),))
         assert self.assigned().file_id.volume_id == 1
         assert len(self.scene.topology.layouts[layout()].writables()) == 8

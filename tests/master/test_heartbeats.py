@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.master.scene import LIMIT, Scene, volume
+from tests.master.scene import LIMIT, Scene, take, volume
 from weedtw.errors import Unavailable
 from weedtw.formats.beat import MAX_LINE, Bye, Delta, Full, Hello, Pulse, VolumeReport, encode
 from weedtw.master.heartbeats import ABSURD_VOLUME_ID, HELLO_PATIENCE, Beats, Heartbeats
@@ -253,7 +253,7 @@ class Reporting(Listening):
 
 class Sequences(Listening):
     def next_key(self) -> int:
-        key: int = self.successResultOf(Deferred.fromCoroutine(self.scene.cluster.keys.take(1)))
+        key: int = self.successResultOf(Deferred.fromCoroutine(take(self.scene.cluster.keys)))
         return key
 
     def test_keys_and_volume_ids_go_on_above_what_is_in_use(self) -> None:
@@ -282,7 +282,7 @@ class Sequences(Listening):
         self.scene.file.close()
         assert wire.say(delta(volume(9, max_key=5)))[0]["type"] == "ack"
         assert self.where(9) == ["a:1"]
-        self.failureResultOf(Deferred.fromCoroutine(self.scene.cluster.keys.take(1)), Unavailable)
+        self.failureResultOf(Deferred.fromCoroutine(take(self.scene.cluster.keys)), Unavailable)
 
 
 class Leaving(Listening):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.master.scene import take
 from weedtw.errors import NoRoom, Unavailable
 from weedtw.master.keys import ABSURD, KeySequence
 from weedtw.topology.state import MAX_KEY, ClusterState, Command, RaiseKeys
@@ -47,7 +48,7 @@ class MemoryLedger:
 
 class Giving(SynchronousTestCase):
     def take(self, keys: KeySequence, count: int = 1) -> int:
-        result: int = self.successResultOf(Deferred.fromCoroutine(keys.take(count)))
+        result: int = self.successResultOf(Deferred.fromCoroutine(take(keys, count)))
         return result
 
     def test_keys_rise_without_gaps(self) -> None:
@@ -59,7 +60,7 @@ class Giving(SynchronousTestCase):
     def test_no_key_beyond_what_is_stored(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=10)
-        first = Deferred.fromCoroutine(keys.take(1))
+        first = Deferred.fromCoroutine(take(keys, 1))
         self.assertNoResult(first)
         assert keys.take_at_once(1) is None
         ledger.store_all()
@@ -68,7 +69,7 @@ class Giving(SynchronousTestCase):
     def test_the_next_range_is_asked_for_before_this_one_is_used_up(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=10)
-        Deferred.fromCoroutine(keys.take(1))
+        Deferred.fromCoroutine(take(keys, 1))
         ledger.store_all()
         assert [keys.take_at_once(1) for _ in range(4)] == [2, 3, 4, 5]
         assert ledger.waiting == []
@@ -82,7 +83,7 @@ class Giving(SynchronousTestCase):
     def test_many_wait_for_one_commit(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=100)
-        results = [Deferred.fromCoroutine(keys.take(10)) for _ in range(5)]
+        results = [Deferred.fromCoroutine(take(keys, 10)) for _ in range(5)]
         assert len(ledger.waiting) == 1
         ledger.store_all()
         assert [self.successResultOf(result) for result in results] == [1, 11, 21, 31, 41]
@@ -103,28 +104,28 @@ class Giving(SynchronousTestCase):
     def test_a_range_that_is_not_the_continuation_replaces_this_one(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=10)
-        Deferred.fromCoroutine(keys.take(1))
+        Deferred.fromCoroutine(take(keys, 1))
         ledger.store_all()
         ledger.state, _ = ledger.state.apply(RaiseKeys(500))
-        result = Deferred.fromCoroutine(keys.take(10))
+        result = Deferred.fromCoroutine(take(keys, 10))
         ledger.store_all()
         assert self.successResultOf(result) == 501
 
     def test_when_the_ledger_fails_nobody_gets_a_key(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=10)
-        results = [Deferred.fromCoroutine(keys.take(1)) for _ in range(3)]
+        results = [Deferred.fromCoroutine(take(keys, 1)) for _ in range(3)]
         ledger.fail_all()
         for result in results:
             self.failureResultOf(result, Unavailable)
-        again = Deferred.fromCoroutine(keys.take(1))
+        again = Deferred.fromCoroutine(take(keys, 1))
         ledger.store_all()
         assert self.successResultOf(again) == 1
 
     def test_the_end_of_all_keys(self) -> None:
         keys = KeySequence(MemoryLedger(ClusterState(key_high_water=MAX_KEY - 1)), size=10)
         assert self.take(keys) == MAX_KEY
-        self.failureResultOf(Deferred.fromCoroutine(keys.take(1)), NoRoom)
+        self.failureResultOf(Deferred.fromCoroutine(take(keys, 1)), NoRoom)
 
 
 class Seeing(SynchronousTestCase):
@@ -133,7 +134,7 @@ class Seeing(SynchronousTestCase):
         return result
 
     def take(self, keys: KeySequence) -> int:
-        result: int = self.successResultOf(Deferred.fromCoroutine(keys.take(1)))
+        result: int = self.successResultOf(Deferred.fromCoroutine(take(keys, 1)))
         return result
 
     def test_keys_go_on_above_what_was_seen(self) -> None:
@@ -162,7 +163,7 @@ class Seeing(SynchronousTestCase):
     def test_one_seen_while_the_range_is_on_its_way(self) -> None:
         ledger = MemoryLedger(slow=True)
         keys = KeySequence(ledger, size=10)
-        result = Deferred.fromCoroutine(keys.take(1))
+        result = Deferred.fromCoroutine(take(keys, 1))
         Deferred.fromCoroutine(keys.saw(7))
         ledger.store_all()
         assert self.successResultOf(result) == 8
@@ -208,7 +209,7 @@ class AnyHistory(SynchronousTestCase):
 
         for what, number in steps:
             if what == "take":
-                taken = Deferred.fromCoroutine(keys.take(number))
+                taken = Deferred.fromCoroutine(take(keys, number))
                 taken.addCallback(got, number, highest_seen)
                 taken.addErrback(lambda failure: failure.trap(Unavailable))
             elif what == "saw":

@@ -15,6 +15,7 @@ from tests.master.scene import volume
 from tests.master.stage import Stage, reactor, until
 from weedtw.config.model import MasterConfig
 from weedtw.errors import ConfigError, Damaged, FolderInUse, StorageError, WeedError
+from weedtw.formats.beat import Leader
 from weedtw.master.ledgerfile import NAME
 from weedtw.master.service import MasterService
 
@@ -93,9 +94,8 @@ async def test_after_a_stop_the_port_the_folder_and_the_volume_servers_are_free(
 async def test_a_ledger_that_fails_is_said_loudly_and_ends_assigning(
     stage: Stage, logged_failures: list[LogEvent]
 ) -> None:
-    await stage.add()
+    server = await stage.add()
     await stage.get("/dir/assign")
-    assert stage.master.cluster is not None
     file = stage.master._file
     assert file is not None
     intruder = sqlite3.connect(os.path.join(stage.folder, "m", NAME), isolation_level=None)
@@ -110,6 +110,8 @@ async def test_a_ledger_that_fails_is_said_loudly_and_ends_assigning(
     assert (await stage.get("/cluster/status"))["IsLeader"] is False
     assert (await stage.ask("GET", "/dir/lookup?volumeId=1")).status == 200  # reading goes on
     intruder.close()
+    nobody_leads = Leader(None, (stage.master.address,))
+    await until(lambda: server.beats is not None and server.beats.heard[-1] == nobody_leads)
     assert ["ledger" in str(event["log_format"]) for event in logged_failures] == [True]
     logged_failures.clear()
 

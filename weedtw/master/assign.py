@@ -24,7 +24,6 @@ class Assignment:
     file_id: FileId
     count: int
     server: Server
-    holders: tuple[Server, ...]
 
 
 @attrs.frozen
@@ -77,7 +76,7 @@ class Assigner:
         return pick
 
     def _assignment(self, pick: Pick, key: int, count: int) -> Assignment:
-        return Assignment(FileId(pick.volume_id, key, self.make_cookie()), count, pick.server, pick.holders)
+        return Assignment(FileId(pick.volume_id, key, self.make_cookie()), count, pick.server)
 
     # -------------------------------------------------------------- when there is no volume
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -65,6 +65,8 @@ class Beats(LineReceiver):
     def connectionMade(self) -> None:
         """Wait for the hello."""
         self.hub.connections.add(self)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # a line must not wait for the last one to be acknowledged
         self.transport.registerProducer(self, True)
         self._silence.set(HELLO_PATIENCE)
 

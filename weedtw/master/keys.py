@@ -36,7 +36,7 @@ class KeySequence:
     _reported: set[int] = attrs.Factory(set)  # absurd keys that the log knows already
 
     def take_at_once(self, count: int) -> int | None:
-        """The first of `count` keys in a row; None when they are not at hand."""
+        """The first of `count` keys in a row (1 to MAX_COUNT); None when they are not at hand."""
         first = self._next
         if first + count - 1 > self._last:
             return None
@@ -45,17 +45,11 @@ class KeySequence:
             self._fetch_ahead()
         return first
 
-    async def take(self, count: int) -> int:
-        """The first of `count` keys in a row (1 to MAX_COUNT); waits for the ledger when they are not at hand.
+    async def more(self) -> None:
+        """Wait for further keys to be at hand, then `take_at_once` again: others may have been faster.
 
         Raises Unavailable when the ledger cannot decide, NoRoom when all keys are used up.
         """
-        while (first := self.take_at_once(count)) is None:
-            await self.more()
-        return first
-
-    async def more(self) -> None:
-        """Wait for further keys to be at hand; raises as `take`."""
         await self._fetch().join()
 
     def drop(self) -> None:

@@ -207,3 +207,6 @@ class MasterService(Service):
             "the ledger cannot be written any more: {reason}; this master gives out no ids until it is started again",
             reason=str(error),
         )
+        if self.cluster is not None and self._heartbeats is not None:
+            self.cluster.keys.drop()
+            self._heartbeats.tell_leader()

@@ -73,7 +73,6 @@ class Pick:
 
     volume_id: int
     server: Server
-    holders: tuple[Server, ...]
     crowded: bool
 
 
@@ -184,7 +183,7 @@ class Layout:
                 volume_id = members[int(rng.random() * len(members))]
                 holders = self._holders[volume_id]
                 near = [server for server in holders if where.matches(server)] if where else holders
-                return Pick(volume_id, near[int(rng.random() * len(near))], holders, crowded)
+                return Pick(volume_id, near[int(rng.random() * len(near))], crowded)
         return None
 
     def _members(self, pool: _Pool, crowded: bool, where: Where) -> list[int]:
