@@ -204,7 +204,7 @@ class Deaf(Protocol):
 @pytest_twisted.ensureDeferred
 async def test_a_copy_that_hangs_is_given_up(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "TIMEOUT", 0.2)
-    monkeypatch.setattr(copies, "UNDO_DELAYS", ())
+    monkeypatch.setattr(copies, "UNDO_DELAYS", (0.01,))
     (server,) = await cluster.start()
     await cluster.volume(3, [server], replication="001")
     factory = Factory.forProtocol(Deaf)
@@ -214,7 +214,8 @@ async def test_a_copy_that_hangs_is_given_up(cluster: Any, monkeypatch: pytest.M
     answer = await cluster.put(server, FID, b"x", "a/b")
     assert (answer.status, "no answer within" in answer.error) == (500, True)
     assert (await cluster.get(server, FID)).status == 404
-    assert b"undo=" in factory.received  # type: ignore[attr-defined]
+    await until(lambda: b"undo=" in factory.received)  # type: ignore[attr-defined]
+    await until(lambda: not server.copies._asking)
     await port.stopListening()
 
 

@@ -166,6 +166,21 @@ class LocationTests(SynchronousTestCase):
         self.successResultOf(start(locations.find(3)))
         self.assertEqual(len(peers.asked), 4)
 
+    def test_an_old_answer_has_to_do_while_no_master_answers(self) -> None:
+        locations, peers = self.make(m_1=HELD)
+        found = self.successResultOf(start(locations.find(3)))
+        peers.answers["m:1"] = PeerError("m:1", "electing", 503)
+        self.clock.advance(LIFETIME * 10)
+        self.assertEqual(self.successResultOf(start(locations.find(3))), found)
+        locations.forget(3)
+        self.assertEqual(self.successResultOf(start(locations.find(3))), found)
+        self.failureResultOf(start(locations.find(3, fresh=True)), Unavailable)
+        self.failureResultOf(start(locations.find(4)), Unavailable)
+        peers.answers["m:1"] = PeerError("m:1", "not found", 404)
+        self.failureResultOf(start(locations.find(3)), VolumeNotFound)
+        peers.answers["m:1"] = PeerError("m:1", "electing", 503)
+        self.failureResultOf(start(locations.find(3)), Unavailable)
+
     def test_those_who_ask_together_share_one_answer(self) -> None:
         locations, peers = self.make(m_1=HELD)
         peers.gate = Deferred()
@@ -182,9 +197,10 @@ class LocationTests(SynchronousTestCase):
         asking = [start(locations.find(3)) for _ in range(2)]
         asking[0].addErrback(lambda _: None)
         asking[0].cancel()
-        self.failureResultOf(asking[1], Unavailable)
-        peers.gate = None
+        peers.gate.callback(None)
+        self.successResultOf(asking[1])
         self.successResultOf(start(locations.find(3)))
+        self.assertEqual(len(peers.asked), 1)
 
     def test_the_next_master_is_asked_when_one_cannot_say(self) -> None:
         locations, peers = self.make(m_1=PeerError("m:1", "dead"), m_2={"locations": [{"url": "no port"}]}, m_3=HELD)

@@ -28,7 +28,7 @@ from weedtw.volume.upload import PAIR_PREFIX, unpack_pairs
 TIMEOUT = 10.0  # seconds for a copy to answer, besides the time that its bytes take
 SLOWEST = 1 << 20  # bytes a second that a copy is expected to take at least
 AT_ONCE = 1.0  # seconds within which a failed attempt was a dead connection, and is made again
-UNDO_DELAYS = (0.5, 2.0, 8.0, 30.0)  # seconds between the attempts to have a write dropped
+UNDO_DELAYS = (0.1, 2.0, 8.0, 30.0)  # seconds between the attempts to have a write dropped
 UNDO_HEADER = "X-Weedtw-Undo"
 
 
@@ -96,15 +96,12 @@ class OtherCopies:
         """What is done on the copy at `address`."""
 
         async def undo(outcome: Any) -> None:
+            query = {"type": "replicate", "undo": order.write_id}
             if isinstance(outcome, Failure):
-                error = outcome.value
-                if isinstance(error, Unreachable) or (isinstance(error, PeerError) and (error.status or 500) < 500):
-                    return  # it did nothing
-            elif outcome.unchanged:
-                return
-            undo_text = "" if isinstance(outcome, Failure) else outcome.undo
-            query = {"type": "replicate", "undo": order.write_id} | ({"of": undo_text} if undo_text else {})
-            await self._take_back(address, order.file_id, query)
+                if _may_have_been_done(outcome.value):  # nobody is to wait for a copy that does not answer
+                    self._ask_behind(address, order.file_id, query, str(outcome.value))
+            elif not outcome.unchanged:
+                await self._take_back(address, order.file_id, query | ({"of": outcome.undo} if outcome.undo else {}))
 
         return Step(lambda: self._send(address, order), undo)
 
@@ -144,10 +141,13 @@ class OtherCopies:
         try:
             await self._ask_to_drop(address, file_id, query)
         except WeedError as error:
-            asking = Deferred.fromCoroutine(self._keep_asking(address, file_id, query, str(error)))
-            self._asking.add(asking)
-            asking.addErrback(self._stopped_asking, file_id)
-            asking.addBoth(lambda _: self._asking.discard(asking))
+            self._ask_behind(address, file_id, query, str(error))
+
+    def _ask_behind(self, address: str, file_id: FileId, query: dict[str, str], reason: str) -> None:
+        asking = Deferred.fromCoroutine(self._keep_asking(address, file_id, query, reason))
+        self._asking.add(asking)
+        asking.addErrback(self._stopped_asking, file_id)
+        asking.addBoth(lambda _: self._asking.discard(asking))
 
     async def _keep_asking(self, address: str, file_id: FileId, query: dict[str, str], reason: str) -> None:
         for delay in UNDO_DELAYS:
@@ -182,6 +182,13 @@ class OtherCopies:
         body = await response.read()
         if response.status >= 300:
             raise PeerError(address, _error_text(body) or f"answered {response.status}", response.status)
+
+
+def _may_have_been_done(error: BaseException | None) -> bool:
+    """Whether a request that failed so may have had its effect: not when it never arrived or was refused."""
+    if isinstance(error, Unreachable):
+        return False
+    return not isinstance(error, PeerError) or (error.status or 500) >= 500
 
 
 def _headers(needle: Needle) -> dict[str, str]:

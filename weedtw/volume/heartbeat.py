@@ -50,6 +50,8 @@ class Link:
         self.conversation: Conversation | None = None  # while we are welcome
         self.refusal = ""  # why there are no reports, while there are none
         self._fruitless = 0  # connections since the last acknowledgement
+        self._was_connected = False  # since the last delay
+        self._is_unreachable = False  # and that was logged
         self._backoff = backoffPolicy(FIRST_DELAY, MAX_DELAY, jitter=lambda: random.uniform(0, FIRST_DELAY))
         self.service = ClientService(
             beats.endpoint(address),
@@ -66,7 +68,7 @@ class Link:
         ours = self.beats.cluster.cluster_id
         if ours in {None, welcome.cluster}:
             return ""
-        return f"it belongs to cluster {welcome.cluster}, this server to {ours}; {self.beats.cluster.way_out}"
+        return f"it belongs to cluster {welcome.cluster}, this server to {ours}"
 
     def welcomed(self, conversation: Conversation, welcome: Welcome) -> None:
         self.log.info("master {address} takes this server's reports", address=self.address)
@@ -85,6 +87,9 @@ class Link:
         self.beats.heard(leader)
 
     def refused(self, reason: str) -> None:
+        cluster = self.beats.cluster
+        if cluster.cluster_id is not None and cluster.cluster_id in reason:  # it is about that
+            reason = f"{reason}; {cluster.way_out}"
         if reason != self.refusal:
             self.log.error(
                 "no reports to master {address}: {reason}; asking again every {delay:g} s",
@@ -95,6 +100,7 @@ class Link:
         self.refusal = reason
 
     def lost(self, conversation: Conversation) -> None:
+        self._was_connected = True
         self._fruitless += 1
         if self.conversation is conversation:
             self.conversation = None
@@ -102,8 +108,11 @@ class Link:
             self.beats.lost()
 
     def _delay(self, attempt: int) -> float:
-        if attempt == 1:
+        """Seconds until the next attempt, after a connection was lost or could not be made."""
+        if not self._was_connected and not self._is_unreachable:
             self.log.warn("master {address} cannot be reached; trying again", address=self.address)
+        self._is_unreachable = not self._was_connected
+        self._was_connected = False
         if self.refusal:
             return REFUSED_DELAY
         return self._backoff(max(attempt, self._fruitless - 1))

@@ -44,47 +44,54 @@ class Locations:
     async def find(self, volume_id: int, *, fresh: bool = False) -> tuple[Location, ...]:
         """At least one location; raises VolumeNotFound, and Unavailable when no master can say.
 
-        With `fresh` nothing that was remembered is used.
+        While no master answers, an old answer has to do.  With `fresh` nothing that was remembered is used.
         """
         known = self._known.get(volume_id)
         if known is not None and not fresh and self.clock.seconds() < known.until:
             return known.locations
-        if volume_id in self._asking:  # somebody asks already: that answer is as fresh as ours would be
-            return await self._share(self._asking[volume_id])
-        self._asking[volume_id] = []
         try:
-            found = await self._ask(volume_id)
-        except BaseException as error:
-            if not isinstance(error, VolumeNotFound | Unavailable):
-                error = Unavailable("the lookup was given up; try again")
-            self._settle(volume_id, Failure(error))
-            raise
-        self._remember(volume_id, found)
-        self._settle(volume_id, found)
-        return found
+            return await self._shared(volume_id)
+        except Unavailable:
+            if known is None or fresh:
+                raise
+            return known.locations  # without a master, what was true is the best guess
 
-    async def _share(self, waiting: list[Deferred[tuple[Location, ...]]]) -> tuple[Location, ...]:
+    def _shared(self, volume_id: int) -> Deferred[tuple[Location, ...]]:
+        """The answer of the masters; whoever asks while somebody asks already gets the same one."""
+        is_first = volume_id not in self._asking
+        waiting = self._asking.setdefault(volume_id, [])
         answer: Deferred[tuple[Location, ...]] = Deferred(waiting.remove)
         waiting.append(answer)
-        return await answer
+        if is_first:
+            Deferred.fromCoroutine(self._look_up(volume_id))
+        return answer
+
+    async def _look_up(self, volume_id: int) -> None:
+        """Ask for all who wait; goes on when any of them gives up."""
+        result: tuple[Location, ...] | Failure
+        try:
+            result = await self._ask(volume_id)
+        except Exception:  # noqa: BLE001 - it is theirs who wait
+            result = Failure()
+        else:
+            self._remember(volume_id, result)
+        waiting = self._asking.pop(volume_id)
+        while waiting:
+            waiting.pop(0).callback(result)
 
     def forget(self, volume_id: int) -> None:
         """Ask anew next time: what was remembered proved wrong."""
-        self._known.pop(volume_id, None)
-
-    def _settle(self, volume_id: int, result: tuple[Location, ...] | Failure) -> None:
-        waiting = self._asking.pop(volume_id)
-        while waiting:
-            waiting.pop().callback(result)
+        known = self._known.get(volume_id)
+        if known is not None:
+            self._known[volume_id] = attrs.evolve(known, until=0.0)
 
     def _remember(self, volume_id: int, locations: tuple[Location, ...]) -> None:
-        self.forget(volume_id)
+        self._known.pop(volume_id, None)
         if len(self._known) >= _MOST:
-            self.forget(next(iter(self._known)))  # the one that was learned first
+            del self._known[next(iter(self._known))]  # the one that was learned first
         self._known[volume_id] = _Known(locations, self.clock.seconds() + LIFETIME)
 
     async def _ask(self, volume_id: int) -> tuple[Location, ...]:
-        self.forget(volume_id)
         problems: list[str] = []
         for master in self.masters():
             try:
@@ -92,10 +99,12 @@ class Locations:
                 locations = _locations(master, answer)
             except PeerError as error:
                 if error.status == 404:
+                    self._known.pop(volume_id, None)
                     raise VolumeNotFound(volume_id) from error
                 problems.append(str(error))
                 continue
             if not locations:
+                self._known.pop(volume_id, None)
                 raise VolumeNotFound(volume_id)
             return locations
         raise Unavailable(f"no master can say where volume {volume_id} is ({'; '.join(problems) or 'none is known'})")
