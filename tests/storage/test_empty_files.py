@@ -16,6 +16,7 @@ from weedtw.storage.vacuum import compact
 from weedtw.storage.volume import Volume
 
 DATA = Needle(1, 5, b"data")
+CRC_NOUGHT = bytes.fromhex("ab9be09b")  # the one text of four bytes with that checksum
 
 
 class EmptyCase(SynchronousTestCase):
@@ -87,7 +88,7 @@ class OwnTests(EmptyCase):
         self.assertEqual(self.found(self.rebuilt(), 5, 0x12345678), b"")
 
     def test_data_whose_crc_is_nought(self) -> None:
-        zero = Needle(1, 5, bytes.fromhex("ab9be09b"))
+        zero = Needle(1, 5, CRC_NOUGHT)
         self.assertEqual(zero.checksum, 0)
         self.volume.write(zero)
         self.volume.delete(5, 1)
@@ -141,6 +142,9 @@ class ForeignTests(EmptyCase):
     def test_nothing_or_nothing_stays(self) -> None:
         """`Stored again` and `deleted` are the same bytes; a file too many does no harm, a lost one does."""
         self.assertEqual(self.found(self.rebuild(self.deletion(), self.deletion())), b"")
+
+    def test_a_deletion_of_data_whose_crc_is_nought(self) -> None:
+        self.assertIsNone(self.found(self.rebuild(Needle(1, 5, CRC_NOUGHT), self.deletion())))
 
     def test_the_masked_crc_of_old_releases(self) -> None:
         self.assertEqual(self.found(self.rebuild(self.deletion(0xA282EAD8))), b"")

@@ -88,10 +88,12 @@ class RecoveryCase(SynchronousTestCase):
 
 
 class TornTests(RecoveryCase):
+    stride = 1  # 1: at every byte
+
     def test_dat_cut_at_every_byte(self) -> None:
         """With the index as it was before, as it was after, and without one."""
         self.make()
-        for size in range(self.ends[1][0], len(self.dat)):
+        for size in range(self.ends[1][0], len(self.dat), self.stride):
             whole = sum(end <= size for end, _ in self.ends)
             for idx in (self.idx, self.idx[: self.ends[whole - 1][1]], None):
                 self.put(self.dat[:size], idx)
@@ -120,8 +122,8 @@ class TornTests(RecoveryCase):
 
     def test_both_cut(self) -> None:
         self.make()
-        for dat_size in range(self.ends[2][0], len(self.dat), 11):
-            for idx_size in range(self.ends[0][1], len(self.idx), 5):
+        for dat_size in range(self.ends[2][0], len(self.dat), 10 + self.stride):
+            for idx_size in range(self.ends[0][1], len(self.idx), 4 + self.stride):
                 self.put(self.dat[:dat_size], self.idx[:idx_size])
                 whole = sum(end <= dat_size for end, _ in self.ends)
                 volume = self.open()
@@ -197,6 +199,7 @@ class TornTests(RecoveryCase):
 
 class WideTornTests(TornTests):
     width = 5
+    stride = 7
 
 
 class IndexTests(RecoveryCase):
@@ -368,7 +371,7 @@ class DistrustTests(RecoveryCase):
 
 
 class FuzzTests(RecoveryCase):
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(st.data())
     def test_damage_is_told_and_never_served(self, data: st.DataObject) -> None:
         """Bytes change, vanish and appear in any of the files: wrong data is never handed out as right."""
@@ -401,7 +404,7 @@ class FuzzTests(RecoveryCase):
             self.assertEqual(bytes(volume.read(99, 99).data), b"afterwards")
         volume.close()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(st.data())
     def test_damage_to_one_file_costs_no_other(self, data: st.DataObject) -> None:
         """Bytes change within one record, and with it the index may be short, or lost."""
@@ -488,7 +491,7 @@ class CrashInRecoveryTests(RecoveryCase):
 
 
 class PropertyTests(RecoveryCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(st.data())
     def test_any_cut_of_any_history(self, data: st.DataObject) -> None:
         """Every file that was whole in what is left of .dat reads as it was last written there."""

@@ -400,7 +400,7 @@ class DeletingTests(StoreCase):
         self.assertEqual([volume.id for volume in store.volumes()], [2, 3, 4, 5])
         self.clock.advance(200)
         self.assertEqual([stat.id for stat in store.remove_expired()], [2])
-        self.assertEqual(self.changes[-1], ("removed", 2, ""))
+        self.assertEqual(self.changes[-1], ("removed", 2, "its time to live is over"))
 
 
 class RoomTests(StoreCase):

@@ -407,7 +407,7 @@ class ThreadsTests(VolumeCase):
 
 
 class PropertyTests(SynchronousTestCase):
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(
         st.lists(
             st.tuples(

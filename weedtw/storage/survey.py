@@ -131,6 +131,8 @@ class Survey:
         before = self.needles.get(found.key)
         if before is None:
             return False
-        if int.from_bytes(self.scanner.read(before.offset, 4)) != found.cookie:
+        prefix = self.scanner.read(before.offset, HEADER_SIZE + 4)
+        if int.from_bytes(prefix[:4]) != found.cookie:
             return True
-        return before.size > 0 and self.scanner.read(before.offset + HEADER_SIZE + before.size, 4) in _NO_DATA_CRCS
+        has_data = before.size > 0 and (self.scanner.version == 1 or any(prefix[HEADER_SIZE:]))
+        return has_data and self.scanner.read(before.offset + HEADER_SIZE + before.size, 4) in _NO_DATA_CRCS
