@@ -112,6 +112,21 @@ async def test_the_cookie_guards_empty_files_too(cluster: Any, server: Any) -> N
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_empty_file_keeps_what_is_known_about_it(cluster: Any, server: Any) -> None:
+    stored = await cluster.post(server, FID, b"", "nothing.txt", "text/x-nothing", Seaweed_Owner="alice")
+    assert (stored.status, stored.json["name"], stored.json.get("size", 0)) == (201, "nothing.txt", 0)
+    for headers in ({}, {"Accept-Encoding": "gzip"}):
+        read = await cluster.get(server, FID, **headers)
+        assert (read.status, read["Content-Type"], read["Owner"]) == (200, "text/x-nothing", "alice")
+        assert "nothing.txt" in read["Content-Disposition"]
+        plain = gzip.decompress(read.body) if "content-encoding" in read.headers else read.body
+        assert plain == b""
+    again = await cluster.post(server, FID, b"", "nothing.txt", "text/x-nothing", Seaweed_Owner="alice")
+    assert again.status == 204
+    assert (await cluster.put(server, FID, b"", "text/x-other")).status == 201
+
+
+@pytest_twisted.ensureDeferred
 async def test_gzip_that_is_none_is_refused(cluster: Any, server: Any) -> None:
     for body in (b"plain", b"", gzip.compress(b"x" * 100)[:-3], gzip.compress(b"x") + b"tail"):
         answer = await cluster.put(server, FID, body, "text/plain", Content_Encoding="gzip")

@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 from weedtw.errors import WriteFailed
 from weedtw.storage.volume import Volume
 from weedtw.volume import copies
+from weedtw.volume.upload import EMPTY_AS_GZIP
 
 reactor: Any = installed_reactor
 
@@ -54,11 +55,12 @@ async def test_both_copies_are_alike(cluster: Any, pair: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_what_has_no_name_and_no_type_has_none_on_either(cluster: Any, pair: Any) -> None:
-    for body in (os.urandom(100), b""):
+    noise = os.urandom(100)
+    for body, kept in ((noise, noise), (b"", EMPTY_AS_GZIP)):
         assert (await cluster.put(pair[1], FID, body)).status == 201
         one, two = map(needle, pair)
         assert (one.name, one.mime, one.pairs, one.data) == (two.name, two.mime, two.pairs, two.data)
-        assert (one.name, one.mime, one.pairs, one.data) == (b"", b"", b"", body)
+        assert (one.name, one.mime, one.pairs, one.data) == (b"", b"", b"", kept)
 
 
 @pytest_twisted.ensureDeferred

@@ -34,8 +34,11 @@ They keep what fits:
     FF 0 count unit        the time to live of its own: it decides whether the file is still there
     any other u32          last_modified (1970 to 2105), when there is no time to live of its own
 
-Name, mime and pairs of a file without data have no place.  (A body with data_size 0 would have one: such records are
-read with all their fields, by SeaweedFS 4.48 as well, but not written.)
+Name, mime and pairs of a file without data have no place.  A body with data_size 0 would have one, and such records
+are read with all their fields, but they are not written: SeaweedFS 4.48 reads them too, yet its vacuum writes them
+anew without a body under an index row that still has the old size, and then answers 500 and may turn the volume
+read-only.  So the volume server stores an empty file as gzip of nothing (`volume/upload.py`): twenty bytes of data,
+which every reader unpacks to none, and nothing is lost by any tool of either system.
 """
 
 import struct

@@ -6,9 +6,11 @@ everything else, url-encoded bodies among it, is stored as it is.
 """
 
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import Final
 
 import attrs
 
@@ -25,6 +27,10 @@ from weedtw.volume.compression import checked_plain_size, compress
 PAIR_PREFIX = b"seaweed-"
 FORM_SLACK = 1 << 20  # bytes of a form besides the file itself
 MOST_COMPRESSED = 64 << 20  # bytes; what is larger and comes plain is stored plain
+
+# An empty file is stored so, because a record without data keeps neither name nor type nor headers, and SeaweedFS's
+# own tools drop it; see `formats/needle.py`.  Always the same bytes, so that storing it again changes nothing.
+EMPTY_AS_GZIP: Final = gzip.compress(b"", mtime=0)
 
 Data = bytes | memoryview
 
@@ -162,6 +168,8 @@ def settle(offer: Offer, limit: int) -> Settled:
         _check_digest(offer.md5, [*digests, _base64(inner)])
         return Settled(offer.data, True, plain_size)
     _check_digest(offer.md5, digests)
+    if not size and not offer.is_replica:
+        return Settled(EMPTY_AS_GZIP, True, 0)
     if not offer.is_replica and not offer.is_manifest and size <= MOST_COMPRESSED:
         packed = compress(offer.data) if mimes.is_compressible(offer.mime, offer.data) else None
         if packed is not None:
