@@ -53,6 +53,13 @@ async def test_a_name_in_a_header_of_a_put(cluster: Any, server: Any) -> None:
     await cluster.put(server, FID, b"x", "text/x", Content_Disposition="inline; filename*=UTF-8''%E2%82%AC.txt")
     read = await cluster.get(server, FID)
     assert "filename*=UTF-8''%E2%82%AC.txt" in read["Content-Disposition"]
+    nasty = "inline; filename*=UTF-8''a%0d%0aX-Evil:%00%20yes%2f..%5cb.txt"
+    stored = await cluster.put(server, FID, b"y", "text/x", Content_Disposition=nasty)
+    assert (stored.status, stored.json["name"]) == (201, "b.txt")
+    broken = "inline; filename*=UTF-8''a%0d%0aX-Evil:%00.txt"
+    await cluster.put(server, FID, b"z", "text/x", Content_Disposition=broken)
+    read = await cluster.get(server, FID)
+    assert (read["Content-Disposition"], read.get("X-Evil")) == ('inline; filename="aX-Evil:.txt"', None)
 
 
 @pytest_twisted.ensureDeferred
