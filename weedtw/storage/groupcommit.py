@@ -26,6 +26,12 @@ class GroupCommit:
             self._written += 1
             return self._written
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was written is on the disk."""
+        with self._turn:
+            return self._synced == self._written
+
     def wait(self, ticket: int, sync: Callable[[], None]) -> None:
         """Return when what the ticket stands for is on the disk; raises OSError when it may never be.
 

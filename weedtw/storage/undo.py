@@ -1,4 +1,4 @@
-"""What it takes to take a write or a deletion back, on the server that did it, later and at another's word."""
+"""What becomes of a change, and what is needed to take it back, later and at another server's word."""
 
 import re
 from typing import Final, Self
@@ -6,6 +6,9 @@ from typing import Final, Self
 import attrs
 
 from weedtw.errors import BadRequest
+from weedtw.formats.needle import Needle, record_length
+from weedtw.storage.generation import Generation
+from weedtw.storage.needlemap import Place
 
 _TEXT: Final = re.compile(r"[0-9]{1,20}(\.-?[0-9]{1,20}){6}", re.ASCII)
 
@@ -40,3 +43,55 @@ class Undo:
 
     def __str__(self) -> str:
         return ".".join(map(str, attrs.astuple(self)))
+
+
+@attrs.frozen
+class Written:
+    """What became of a write."""
+
+    offset: int  # of the record, bytes
+    size: int  # the record's size field
+    etag: str  # eight hexadecimal digits
+    unchanged: bool = False  # the very same was there already and nothing was written
+    undo: Undo | None = None  # for `Volume.revert`; None when unchanged
+
+
+@attrs.frozen
+class Deleted:
+    """What was deleted."""
+
+    size: int  # the size field of the needle's record; 0 for a file without data
+    undo: Undo  # for `Volume.revert`
+
+
+def undo_of(
+    generation: Generation, key: int, cookie: int, place: Place, hidden: Place | None, append_at_ns: int
+) -> Undo:
+    """Name the change by the needle at `place`, which hid what was at `hidden`."""
+    revision = generation.superblock.compaction_revision
+    named_by = append_at_ns if generation.version == 3 else 0
+    offset, size = (0, -1) if hidden is None else (hidden.offset, hidden.size)
+    return Undo(key, cookie, named_by, place.offset, revision, offset, size)
+
+
+def is_named(generation: Generation, undo: Undo, place: Place) -> bool:
+    """Whether the needle at `place` is the one by which the change is named.  Raises OSError."""
+    if generation.version == 3:
+        return generation.append_at_ns(place) == undo.append_at_ns
+    return (place.offset, generation.superblock.compaction_revision) == (undo.offset, undo.revision)
+
+
+def hidden_by(generation: Generation, undo: Undo, place: Place) -> Needle | None:
+    """What was there before the write at `place`, ready to be written again; None when that was nothing.
+
+    Raises OSError.
+    """
+    if undo.previous_size < 0:
+        return None
+    previous: Place | None = Place(undo.previous_offset, undo.previous_size)
+    if undo.revision != generation.superblock.compaction_revision:
+        previous = generation.place_before(undo.key, place)
+    if previous is None or previous.offset + record_length(previous.size, generation.version) > place.offset:
+        return None
+    needle = generation.needle(previous)
+    return needle if needle is not None and needle.key == undo.key else None

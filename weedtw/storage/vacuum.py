@@ -71,7 +71,7 @@ def compact(volume: Volume) -> "Compaction":
         compaction.cleanup()
         cause = error.cause if isinstance(error, AppendFailed) else error
         raise WriteFailed(volume.files.compacted_dat, f"the vacuum failed: {cause.strerror or cause}") from error
-    except StorageError:
+    except Exception:
         compaction.cleanup()
         raise
     return compaction

@@ -30,30 +30,13 @@ from weedtw.storage.names import VolumeFiles
 from weedtw.storage.needlemap import Place
 from weedtw.storage.recovery import OpenedVolume, open_files
 from weedtw.storage.report import VolumeStat
-from weedtw.storage.undo import Undo
+from weedtw.storage.undo import Deleted, Undo, Written, hidden_by, is_named, undo_of
+
+__all__ = ["Deleted", "Volume", "Written"]
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 _LARGEST_CACHED: Final = 1 << 19  # bytes of a record that is checked and handed out at once
 _NS: Final = 10**9
-
-
-@attrs.frozen
-class Written:
-    """What became of a write."""
-
-    offset: int  # of the record, bytes
-    size: int  # the record's size field
-    etag: str  # eight hexadecimal digits
-    unchanged: bool = False  # the very same was there already and nothing was written
-    undo: Undo | None = None  # for `Volume.revert`; None when unchanged
-
-
-@attrs.frozen
-class Deleted:
-    """What was deleted."""
-
-    size: int  # the size field of the needle's record; 0 for a file without data
-    undo: Undo  # for `Volume.revert`
 
 
 class Volume:
@@ -301,7 +284,7 @@ class Volume:
                 if self._is_same(generation, needle, previous, time_given):
                     return Written(previous.offset, previous.size, etag(needle.checksum), unchanged=True)
             place, stamp = generation.put(needle, self._now_ns())
-            undo = _undo(generation, needle.key, needle.cookie, place, previous, stamp)
+            undo = undo_of(generation, needle.key, needle.cookie, place, previous, stamp)
         return Written(place.offset, place.size, etag(needle.checksum), undo=undo)
 
     def delete(self, key: int, cookie: int, *, fsync: bool = False) -> Deleted | None:
@@ -314,7 +297,7 @@ class Volume:
             if place is None:
                 return None
             self._require_cookie(generation, key, cookie, place)
-            undo = _undo(generation, key, cookie, place, place, generation.append_at_ns(place))
+            undo = undo_of(generation, key, cookie, place, place, generation.append_at_ns(place))
             generation.delete(key, cookie, place, self._now_ns())
         return Deleted(place.size, undo)
 
@@ -327,9 +310,9 @@ class Volume:
         """
         with self._changing(fsync, deleting=True) as generation:
             place = generation.needles.find(undo.key)
-            if place is None or place.deleted != undo.is_deletion or not _is_named(generation, undo, place):
+            if place is None or place.deleted != undo.is_deletion or not is_named(generation, undo, place):
                 return False
-            hidden = generation.needle(place) if undo.is_deletion else _hidden_by(generation, undo, place)
+            hidden = generation.needle(place) if undo.is_deletion else hidden_by(generation, undo, place)
             if hidden is not None and not self.has_expired(hidden):
                 generation.put(hidden, self._now_ns())
             elif not undo.is_deletion:
@@ -369,7 +352,7 @@ class Volume:
         Readers that are under way finish.  Closing twice is the same as once.
         """
         try:
-            if self._generation is not None and "damage" not in self.causes.reasons:
+            if self._generation is not None and "damage" not in self.causes.reasons and not self._commits.is_idle:
                 self.sync()
         finally:
             with self.lock:
@@ -477,30 +460,3 @@ class Volume:
             return True
         known = (needle.name, needle.mime, needle.pairs, needle.flags)
         return (stored.name, stored.mime, stored.pairs, stored.flags) == known
-
-
-def _undo(
-    generation: Generation, key: int, cookie: int, place: Place, hidden: Place | None, append_at_ns: int
-) -> Undo:
-    revision = generation.superblock.compaction_revision
-    named_by = append_at_ns if generation.version == 3 else 0
-    offset, size = (0, -1) if hidden is None else (hidden.offset, hidden.size)
-    return Undo(key, cookie, named_by, place.offset, revision, offset, size)
-
-
-def _is_named(generation: Generation, undo: Undo, place: Place) -> bool:
-    """Whether the needle at `place` is the one by which the change is named."""
-    if generation.version == 3:
-        return generation.append_at_ns(place) == undo.append_at_ns
-    return (place.offset, generation.superblock.compaction_revision) == (undo.offset, undo.revision)
-
-
-def _hidden_by(generation: Generation, undo: Undo, place: Place) -> Needle | None:
-    """What was there before the write, ready to be written again; None when that was nothing."""
-    if undo.previous_size < 0:
-        return None
-    previous: Place | None = Place(undo.previous_offset, undo.previous_size)
-    if undo.revision != generation.superblock.compaction_revision:
-        previous = generation.place_before(undo.key, place)
-    needle = None if previous is None else generation.needle(previous)
-    return needle if needle is not None and needle.key == undo.key else None
