@@ -1,6 +1,7 @@
 """Tickets, locks, lookups, and what is remembered of the cluster."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -220,12 +221,16 @@ class LocationTests(SynchronousTestCase):
 
 
 class MembershipTests(SynchronousTestCase):
+    def folder(self) -> Path:
+        made = tempfile.TemporaryDirectory()
+        self.addCleanup(made.cleanup)
+        return Path(made.name)
+
     def load(self, folder: Path) -> Membership:
         return Membership.load(str(folder), lambda work: work())
 
     def test_it_is_remembered(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = self.folder()
         new = self.load(folder)
         self.assertEqual((new.cluster_id, new.masters), (None, ()))
         new.remember("c1", ("m1:9333", "m2:9333"))
@@ -234,13 +239,12 @@ class MembershipTests(SynchronousTestCase):
         self.assertEqual([path.name for path in folder.iterdir()], [FILE_NAME])
 
     def test_a_file_that_makes_no_sense_is_passed_over(self) -> None:
-        folder = Path(self.mktemp())
-        folder.mkdir()
+        folder = self.folder()
         for text in (b"", b"[]", b"\xff", json.dumps({"cluster": 5, "masters": []}).encode()):
             (folder / FILE_NAME).write_bytes(text)
             self.assertIsNone(self.load(folder).cluster_id)
 
     def test_a_folder_that_cannot_be_written_is_no_obstacle(self) -> None:
-        gone = Membership(str(Path(self.mktemp()) / "gone" / FILE_NAME), lambda work: work())
+        gone = Membership(str(self.folder() / "gone" / FILE_NAME), lambda work: work())
         gone.remember("c1", ())
         self.assertEqual(gone.cluster_id, "c1")
