@@ -2,7 +2,7 @@
 
     python bench/needle_map.py [--needles 5000000] [--files 100000] [--folder /tmp]
 
-One process, one thread; what is read was just written, so it comes from the page cache.
+One process, one thread but for the last line; what is read was just written, so it comes from the page cache.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -77,10 +78,9 @@ def measure_map(report: Report, count: int, width: int) -> None:
     before = resident()
     with report.seconds(f"load an index of {count:,} rows, {ROW_SIZES[width]} bytes each"):
         needles = NeedleMap.from_rows(unpack_rows(data, width), width)
-    known = len(needles.snapshot().live().keys)
-    report.add("  live needles", f"{known:,}")
-    report.add("  bytes a needle, base columns", f"{needles.nbytes / len(needles):.2f}")
-    report.add("  process memory a needle, after loading", f"{(resident() - before) / len(needles):.2f}")
+    report.add("  process memory a needle, after loading", f"{(resident() - before) / len(needles):.2f} bytes")
+    report.add("  base columns a needle", f"{needles.nbytes / len(needles):.2f} bytes")
+    report.add("  live needles", f"{len(needles.snapshot().live().keys):,}")
     keys = [random.Random(1).randrange(1, count) for _ in range(LOOKUPS)]
     with report.rate("  lookups, random keys", LOOKUPS):
         for key in keys:
@@ -130,7 +130,19 @@ def measure_volume(report: Report, count: int, folder: str) -> None:
     with report.rate("write 1 KB with fsync, alone", 200):
         for key in range(1, 201):
             volume.write(Needle(1, 10**9 + key, data), fsync=True)
+    threads, each_writes = 40, 50
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        report.rate(f"write 1 KB with fsync, {threads} threads", threads * each_writes),
+    ):
+        list(pool.map(lambda start: write_synced(volume, start, each_writes, data), range(threads)))
     volume.close()
+
+
+def write_synced(volume: Volume, number: int, count: int, data: bytes) -> None:
+    """One of several writers that share their fsyncs."""
+    for key in range(count):
+        volume.write(Needle(1, 2 * 10**9 + number * count + key, data), fsync=True)
 
 
 def main() -> None:
