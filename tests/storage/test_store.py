@@ -116,6 +116,18 @@ class FolderTests(StoreCase):
         self.assertEqual(store.problems, [])
         self.assertEqual([bytes(v.read(1, 1).data) for v in store.volumes()], [b"1", b"2", b"3", b"4"])
 
+    def test_an_index_folder_that_is_a_data_folder_too(self) -> None:
+        for first, second in ((0, 1), (1, 0)):
+            index = self.folders[0]
+            store = self.store(self.location(first, idx_folder=index), self.location(second, idx_folder=index))
+            store.create_volume(1 + first).write(Needle(1, 1, b"x"))
+            store.create_volume(3 + first).write(Needle(1, 1, b"x"))
+            store.close()
+            store = self.store(self.location(first, idx_folder=index), self.location(second, idx_folder=index))
+            self.assertEqual((store.problems, store.repairs), ([], []))
+            self.assertEqual({bytes(volume.read(1, 1).data) for volume in store.volumes()}, {b"x"})
+            store.close()
+
     def test_uuid(self) -> None:
         store = self.store(self.location(0), self.location(1))
         first, second = store.uuids

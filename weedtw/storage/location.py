@@ -68,25 +68,30 @@ class DiskLocation:
     is_low: bool = attrs.field(default=False, init=False)  # whether the disk has too little room
     _locks: list[FolderLock] = attrs.field(factory=list, init=False)
 
-    def lock(self, held: set[str]) -> None:
-        """Make the folder this process's own; `held` are those that are already, and gets those that it took.
+    def lock(self, held: dict[str, bool]) -> None:
+        """Make the folders this process's own; raises FolderInUse, and StorageError when one is missing or read-only.
 
-        Raises FolderInUse, and StorageError when a folder is missing or cannot be written.
+        `held` are those that are its own already, with whether they are used for data; those taken here are added.
         """
         for folder in dict.fromkeys(filter(None, (self.folder, self.idx_folder))):
             name = os.path.realpath(folder)
-            if name in held:
-                if folder == self.folder:
-                    raise StorageError(folder, "the folder is given twice")
-                continue
-            self._locks.append(FolderLock(folder))
-            held.add(name)
+            is_for_data = folder == self.folder
+            if is_for_data and held.get(name):
+                raise StorageError(folder, "the folder is given twice")
+            if name not in held:
+                self._locks.append(FolderLock(folder))
+            held[name] = held.get(name, False) or is_for_data
         self.uuid = self._read_uuid()
 
-    def find_files(self) -> list[VolumeFiles]:
-        """The volumes that there are in the folder, after what was being deleted is gone.  Raises StorageError."""
+    def find_files(self, *, holds_other_indexes: bool = False) -> list[VolumeFiles]:
+        """The volumes that there are in the folder, after what was being deleted is gone.  Raises StorageError.
+
+        `holds_other_indexes` is whether an index without data may belong to another folder's volume.
+        """
         try:
             names = os.listdir(self.folder)  # an index folder may serve other folders as well
+            if holds_other_indexes:
+                names = [name for name in names if not name.endswith(".idx")]
             found = sorted({volume for name in names if (volume := volume_of(name)) is not None})
             located = [VolumeFiles.locate(self.folder, self.idx_folder, *volume) for volume in found]
             for files in located:

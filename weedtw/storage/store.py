@@ -66,15 +66,17 @@ class Store:
 
     def lock(self) -> None:
         """The first half of `open`: take the folders.  Quick; raises as `open` does."""
-        held: set[str] = set()
+        held: dict[str, bool] = {}
         for location in self.locations:
             location.lock(held)
 
     def load(self) -> None:
         """The second half of `open`: open the volumes.  Takes as long as reading all indexes does."""
         claims: dict[int, list[tuple[DiskLocation, VolumeFiles]]] = {}
+        index_folders = {os.path.realpath(each.idx_folder) for each in self.locations if each.idx_folder}
         for location in self.locations:
-            for files in location.find_files():
+            shared = os.path.realpath(location.folder) in index_folders
+            for files in location.find_files(holds_other_indexes=shared):
                 claims.setdefault(files.volume_id, []).append((location, files))
         wanted: dict[int, list[VolumeFiles]] = {location.disk_id: [] for location in self.locations}
         for claimants in claims.values():
