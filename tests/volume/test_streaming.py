@@ -7,36 +7,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.storage.fileops import FileOps
-from weedtw.volume.flow import Flow
 
 reactor: Any = installed_reactor
 FID = "/3,01637037d6"
 SIZE = 24 << 20
-
-
-class FlowTests(SynchronousTestCase):
-    def test_there_is_room_until_it_is_paused(self) -> None:
-        flow = Flow()
-        self.successResultOf(Deferred.fromCoroutine(flow.room()))
-        flow.pauseProducing()
-        waiting = Deferred.fromCoroutine(flow.room())
-        self.assertNoResult(waiting)
-        flow.resumeProducing()
-        self.successResultOf(waiting)
-
-    def test_a_client_that_left_ends_the_wait(self) -> None:
-        flow = Flow()
-        flow.pauseProducing()
-        waiting = Deferred.fromCoroutine(flow.room())
-        flow.stopProducing()
-        self.failureResultOf(waiting, CancelledError)
-        self.failureResultOf(Deferred.fromCoroutine(flow.room()), CancelledError)
 
 
 def small_window(address: str) -> socket.socket:

@@ -42,6 +42,7 @@ from weedtw.topology.tree import Topology
 
 FINISH = 10.0  # seconds that requests under way have to end when the service stops
 FORM_SLACK = 64 * 1024  # bytes that a multipart form takes beside the file in it
+SUBMITS_IN_FLIGHT = 16  # uploads of the largest size allowed that /submit holds on disk at once; more have to wait
 
 
 class MasterService(Service):
@@ -94,6 +95,8 @@ class MasterService(Service):
             reactor=self.reactor,
             body_limit=(config.file_size_limit_mb << 20) + FORM_SLACK,
             protocols={PREFIX: self._beats},
+            spool_folder=config.mdir,
+            in_flight_limit=SUBMITS_IN_FLIGHT * (config.file_size_limit_mb << 20),
             admission=self._admit,
         )
         try:

@@ -16,8 +16,8 @@ from weedtw.http.disposition import render_disposition
 from weedtw.http.ranges import ByteRange, Layout, byteranges, parse_ranges
 from weedtw.http.requests import Params, Request
 from weedtw.http.spool import Budget
+from weedtw.http.stream import send_pieces
 from weedtw.volume.contents import Content, Inflated, InMemory
-from weedtw.volume.flow import send_pieces
 from weedtw.volume.represent import Representation
 from weedtw.volume.upload import unpack_pairs
 
