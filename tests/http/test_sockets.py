@@ -65,12 +65,13 @@ class Server:
     app: App
     site: Site
     port: Any
+    number: int  # the port's: a port that listens no more does not tell
 
     async def talk(self, conversation: "Callable[[socket.socket], bytes]") -> bytes:
         """Run a blocking client in a thread of its own."""
 
         def connected() -> bytes:
-            with socket.create_connection(("127.0.0.1", self.port.getHost().port), timeout=60) as client:
+            with socket.create_connection(("127.0.0.1", self.number), timeout=60) as client:
                 return conversation(client)
 
         return await deferToThread(connected)
@@ -83,7 +84,7 @@ async def serving(**settings: Any) -> AsyncIterator[Server]:
     site = make_site(app.app.resource(), reactor=reactor, **settings)
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     try:
-        yield Server(app, site, port)
+        yield Server(app, site, port, port.getHost().port)
     finally:
         await maybeDeferred(port.stopListening)
         await site.drain(1)
@@ -153,10 +154,17 @@ async def test_one_port_for_two_protocols() -> None:
 @pytest_twisted.ensureDeferred
 async def test_stopping_lets_a_request_finish() -> None:
     idle_ended = threading.Event()
+    answered: Deferred[None] = Deferred()
 
     def idle(client: socket.socket) -> bytes:
         client.sendall(b"GET /size HTTP/1.1\r\nHost: a\r\n\r\n")
-        answer = read_all(client)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n0"):
+            more = client.recv(65536)
+            assert more, answer
+            answer += more
+        reactor.callFromThread(answered.callback, None)
+        answer += read_all(client)
         idle_ended.set()
         return answer
 
@@ -168,6 +176,7 @@ async def test_stopping_lets_a_request_finish() -> None:
         first = Deferred.fromCoroutine(server.talk(idle))
         second = Deferred.fromCoroutine(server.talk(waiting))
         await server.app.came
+        await answered  # a client that had not come yet would be refused, and rightly
         await server.port.stopListening()
         drained = server.site.drain(30)
         assert (await first).endswith(b"\r\n\r\n0")
