@@ -64,6 +64,12 @@ class SpellingTests(SynchronousTestCase):
             self.assertEqual(parse("master", *arguments).config, "f")
         self.assertEqual(parse("volume", "-config_dir=/etc/weedtw").config_dir, "/etc/weedtw")
 
+    def test_an_option_is_no_value(self) -> None:
+        for word in ("--config_dir", "--config", "--help", "--version", "--ip"):
+            with self.assertRaises(ConfigError) as caught:
+                parse("master", "--port", word, "x")
+            self.assertIn(f"{word!r} is an option itself", str(caught.exception))
+
     def test_help_and_version(self) -> None:
         for word in ("-h", "-help", "--help", "--h"):
             self.assertTrue(parse("server", word).asks_help)

@@ -26,6 +26,8 @@ from weedtw.config.options import (
 Program = Literal["master", "volume", "server"]
 PROGRAMS: tuple[Program, ...] = ("master", "volume", "server")
 
+# names that every command line understands by itself
+COMMON = ("config", "config_dir", "help", "version")
 # names that `server` has without a prefix
 _UNPREFIXED = {
     *("ip", "ip.bind", "whiteList", "dir", "dataCenter", "rack", "idleTimeout", "pulseSeconds"),
@@ -94,7 +96,7 @@ def family(name: str) -> str | None:
     return FAMILIES.get(name.partition(".")[0])
 
 
-def vocabulary(program: Program, *, log: bool, extra: tuple[str, ...] = ("config", "help")) -> Vocabulary:
+def vocabulary(program: Program, *, log: bool, extra: tuple[str, ...] = COMMON) -> Vocabulary:
     """All names of a program; `log` says whether it writes its own log (under `twist` it does not)."""
     sections: list[str] = [MASTER, VOLUME] if program == "server" else [program]
     if log:
