@@ -75,7 +75,11 @@ class DefaultTests(SynchronousTestCase):
 
     def test_server(self) -> None:
         self.assertEqual(
-            server(), ServerConfig(master=MasterConfig(), volume=VolumeConfig(public_url="localhost:8080"))
+            server(),
+            ServerConfig(
+                master=MasterConfig(port_option="--master.port"),
+                volume=VolumeConfig(public_url="localhost:8080", port_option="--volume.port"),
+            ),
         )
 
     def test_empty_texts_say_nothing(self) -> None:

@@ -164,8 +164,8 @@ class Refusing(WithFolder):
 
     def test_a_folder_that_cannot_be(self) -> None:
         with pytest.raises(StorageError) as caught:
-            lock_folder("/proc/weedtw")
-        assert caught.value.path == "/proc/weedtw"
+            lock_folder("/proc/self")
+        assert caught.value.path == "/proc/self"
         with open(os.path.join(self.folder, "file"), "w"), pytest.raises(StorageError):
             lock_folder(os.path.join(self.folder, "file"))
 
@@ -181,7 +181,8 @@ class Refusing(WithFolder):
 
 class Locking(WithFolder):
     def test_one_master_a_folder(self) -> None:
-        folder = os.path.join(self.folder, "a", "b")
+        folder = os.path.join(self.folder, "a")
+        os.mkdir(folder)
         lock = lock_folder(folder)
         with pytest.raises(FolderInUse) as caught:
             lock_folder(folder)

@@ -42,8 +42,8 @@ async def test_a_port_in_use_leaves_the_folder_free(stage: Stage, tmp_path: Path
     port = int(stage.master.address.rpartition(":")[2])
     other = tmp_path / "other"
     reason = refusal(make(other, port=port), ConfigError)
-    assert str(port) in reason
-    assert "in use" in reason
+    assert f"--port: cannot listen on 127.0.0.1:{port}: the port is taken" in reason
+    assert not other.exists()
     service = make(other)
     service.prepare()
     service.startService()
@@ -53,6 +53,15 @@ async def test_a_port_in_use_leaves_the_folder_free(stage: Stage, tmp_path: Path
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refusal(make(tmp_path / "file" / "m"), StorageError)
+
+
+def test_a_folder_is_made_in_one_that_is_there(tmp_path: Path) -> None:
+    service = make(tmp_path / "m")
+    service.hold()
+    assert (tmp_path / "m").is_dir()
+    service._let_go()
+    assert "no such folder" in refusal(make(tmp_path / "typo" / "m"), StorageError)
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_damaged_ledger(tmp_path: Path) -> None:

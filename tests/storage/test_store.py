@@ -92,7 +92,7 @@ class FolderTests(StoreCase):
         file = os.path.join(self.folders[0], "file")
         Path(file).write_text("")
         for path, reason in (
-            (os.path.join(self.folders[0], "nowhere"), "no such folder"),
+            (os.path.join(self.folders[0], "nowhere", "deeper"), "no such folder"),
             (file, "not a folder"),
             ("/proc", "cannot be written"),
         ):
@@ -100,6 +100,22 @@ class FolderTests(StoreCase):
             error = self.assertRaises(StorageError, self.store, location)
             self.assertIn(reason, str(error))
             self.assertIn(path, str(error))
+
+    def test_folders_are_made_in_those_that_are_there(self) -> None:
+        above = self.folders[0]
+        first, index = os.path.join(above, "1"), os.path.join(above, "1", "idx")
+        second, typo = os.path.join(above, "2"), os.path.join(above, "typo", "3")
+        location = attrs.evolve(self.location(), folder=first, idx_folder=index)
+        others = [attrs.evolve(self.location(), folder=folder) for folder in (second, typo)]
+        error = self.assertRaises(StorageError, self.store, location, *others)
+        self.assertIn(f"{typo}: there is no such folder, and no {os.path.join(above, 'typo')}", str(error))
+        self.assertEqual(os.listdir(above), [])  # all, or none
+        store = self.store(location, others[0])
+        self.assertEqual(store.made, [first, index, second])
+        store.create_volume(1).write(Needle(1, 1, b"x"))
+        store.close()
+        again = [attrs.evolve(one) for one in (location, others[0])]
+        self.assertEqual(self.store(*again).made, [])
 
     def test_an_index_folder_for_both(self) -> None:
         index = scratch(self)

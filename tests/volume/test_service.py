@@ -73,8 +73,9 @@ async def test_what_keeps_it_from_starting_is_one_error_and_leaves_nothing(clust
     other.mkdir()
     with pytest.raises(ConfigError, match="cannot listen") as caught:
         cluster.make(other, port=port).prepare()
-    assert str(port) in str(caught.value)
-    for bad in (FolderConfig(str(tmp_path / "missing")), FolderConfig("/proc")):
+    assert str(caught.value).startswith(f"--port: cannot listen on 127.0.0.1:{port}: the port is taken")
+    assert not list(other.iterdir())
+    for bad in (FolderConfig(str(tmp_path / "missing" / "deeper")), FolderConfig("/proc")):
         with pytest.raises(StorageError, match=bad.path):
             cluster.make(other, folders=(bad,)).prepare()
     with pytest.raises(ConfigError, match="whiteList"):

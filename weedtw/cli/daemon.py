@@ -1,6 +1,6 @@
 """Starting a daemon and stopping it, the same under `twist` and under `weedtw`.
 
-A daemon takes its locks and ports before the reactor runs.  What keeps it from starting is one line on
+A daemon takes its ports and locks before the reactor runs.  What keeps it from starting is one line on
 standard error and exit status 1, or 2 when the fault is in the options; a signal stops it in order and leaves
 status 0.
 """
@@ -18,10 +18,16 @@ from weedtw.errors import WeedError
 
 
 class DaemonService(Protocol):
-    """A daemon's service: Twisted's IService, and `prepare`."""
+    """A daemon's service: Twisted's IService, and the steps before it starts.  Each raises WeedError."""
+
+    def bind(self) -> None:
+        """Take the port, and change nothing."""
+
+    def hold(self) -> None:
+        """Lock the folders, and make those that are not there."""
 
     def prepare(self) -> None:
-        """Take locks and bind sockets; raises WeedError, and then nothing may have been started."""
+        """Open what is in the folders; nothing may have been started when it raises."""
 
     def setServiceParent(self, parent: Any) -> Any:
         """Become a child of a collection of services."""
@@ -59,6 +65,10 @@ class Daemon(MultiService):
             self.log.info("{note}", note=note)
         _on_signals(_leave)
         try:
+            for service in self._services:  # all of each step first: what fails must leave nothing new behind
+                service.bind()
+            for service in self._services:
+                service.hold()
             for service in self._services:
                 service.prepare()
         except (WeedError, CannotListenError, OSError) as error:

@@ -88,7 +88,10 @@ def build_server(settings: Settings, network: Network) -> ServerConfig:
     white_list = volume.white_list
     if white_list:  # the master in this process must be able to make volumes
         white_list = tuple(dict.fromkeys((*white_list, *network.addresses(master.ip))))
-    return ServerConfig(master=master, volume=attrs.evolve(volume, masters=(master.address,), white_list=white_list))
+    return ServerConfig(
+        master=attrs.evolve(master, port_option="--master.port"),
+        volume=attrs.evolve(volume, masters=(master.address,), white_list=white_list, port_option="--volume.port"),
+    )
 
 
 def _master(values: Values, network: Network) -> MasterConfig:

@@ -42,13 +42,12 @@ CREATE TABLE snapshot (number INTEGER NOT NULL, term INTEGER NOT NULL, state TEX
 
 
 def lock_folder(folder: str) -> int:
-    """Make the folder if need be and lock it for this process; the descriptor holds the lock until closed.
+    """Lock the folder for this process; the descriptor holds the lock until closed.
 
     Raises FolderInUse when another process has it, StorageError when it cannot be written.
     """
     path = os.path.join(folder, LOCK_NAME)
     try:
-        os.makedirs(folder, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise StorageError(folder, f"cannot be used as the master's folder: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """The master as a Twisted service: its folder, its port, the volume servers' heartbeats, and an end in good order.
 
 service = MasterService(config, reactor)
-service.prepare()        takes the folder, opens the ledger, binds the port; raises WeedError
+service.prepare()        binds the port, takes the folder, opens the ledger; raises WeedError
 service.startService()   answers
 service.stopService()    a Deferred: requests under way have finished, decisions are on the disk
 """
@@ -13,18 +13,19 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import Resource
 
 from weedtw.config.model import MasterConfig, join_address
-from weedtw.errors import ConfigError, WeedError
+from weedtw.errors import WeedError
+from weedtw.folders import make_folder
 from weedtw.formats.beat import PREFIX
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
+from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
@@ -76,19 +77,30 @@ class MasterService(Service):
     # ------------------------------------------------------------- starting
 
     def prepare(self) -> None:
-        """Take the folder, open the ledger, bind the port; raises WeedError, and then holds nothing."""
+        """Bind the port, take the folder, open the ledger; raises WeedError, and then holds nothing.
+
+        In this order, because what cannot start must not leave a new cluster behind.
+        """
         try:
-            self._lock = lock_folder(self.config.mdir)
+            if self._port is None:
+                self.bind()
+            if self._lock is None:
+                self.hold()
             self._file = LedgerFile.open(self.config.mdir)
-            self._bind()
             self._file.found_cluster()
         except WeedError:
             self._let_go()
             raise
         self._assemble(self._file)
 
-    def _bind(self) -> None:
-        """Take the port; connections are accepted from `startService` on."""
+    def hold(self) -> None:
+        """The second step of `prepare`: take the folder, and make it if it is not there; raises WeedError."""
+        if make_folder(self.config.mdir):
+            self.log.info("made the folder {folder}, which was not there", folder=self.config.mdir)
+        self._lock = lock_folder(self.config.mdir)
+
+    def bind(self) -> None:
+        """The first step: take the port, and change nothing yet; raises WeedError."""
         config = self.config
         self._site = make_site(
             Resource(),  # until there is something to serve
@@ -99,13 +111,15 @@ class MasterService(Service):
             in_flight_limit=SUBMITS_IN_FLIGHT * (config.file_size_limit_mb << 20),
             admission=self._admit,
         )
-        try:
-            self._port = self.reactor.listenTCP(config.port, self._site, interface=config.bind)
-        except CannotListenError as error:
-            where = join_address(config.bind, config.port)
-            raise ConfigError("port", f"cannot listen on {where}: {error.socketError}") from error
+        self._port = listen(
+            self.reactor,
+            self._site,
+            ip=config.ip,
+            bind=config.bind,
+            port=config.port,
+            port_option=config.port_option,
+        )
         self._bound = self._port.getHost().port
-        self._port.stopReading()
 
     def _beats(self) -> Beats:
         assert self._heartbeats is not None  # connections are accepted after prepare
@@ -165,7 +179,7 @@ class MasterService(Service):
     def startService(self) -> None:
         """Answer requests, and listen to volume servers."""
         super().startService()  # type: ignore[no-untyped-call]
-        if self._port is None:
+        if self._api is None:
             self.prepare()
         assert self.cluster is not None
         assert self._vacuum is not None

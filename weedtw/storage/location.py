@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import attrs
 
 from weedtw.errors import StorageError
+from weedtw.folders import make_folder
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.storage.fileops import DiskSpace, FileOps, write_whole
@@ -65,15 +66,24 @@ class DiskLocation:
     volumes: dict[int, Volume] = attrs.field(factory=dict, init=False)  # those that are served
     problems: list[Problem] = attrs.field(factory=list, init=False)  # what is here and not served
     repairs: list[Repair] = attrs.field(factory=list, init=False)
+    made: list[str] = attrs.field(factory=list, init=False)  # folders that were not there
     is_low: bool = attrs.field(default=False, init=False)  # whether the disk has too little room
     _locks: list[FolderLock] = attrs.field(factory=list, init=False)
 
-    def lock(self, held: dict[str, bool]) -> None:
-        """Make the folders this process's own; raises FolderInUse, and StorageError when one is missing or read-only.
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folder of the data, and that of the indexes if it is another."""
+        return tuple(dict.fromkeys(filter(None, (self.folder, self.idx_folder))))
 
-        `held` are those that are its own already, with whether they are used for data; those taken here are added.
+    def lock(self, held: dict[str, bool]) -> None:
+        """Make the folders this process's own; raises FolderInUse, and StorageError when one cannot be used.
+
+        One that is not there is made, if what it lies in is there.  `held` are those that are this process's own
+        already, with whether they are used for data; those taken here are added.
         """
-        for folder in dict.fromkeys(filter(None, (self.folder, self.idx_folder))):
+        for folder in self.folders:
+            if make_folder(folder):
+                self.made.append(folder)
             name = os.path.realpath(folder)
             is_for_data = folder == self.folder
             if is_for_data and held.get(name):

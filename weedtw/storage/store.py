@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from weedtw.errors import NoRoom, StorageError, VolumeNotFound, WeedError
+from weedtw.folders import require_parents
 from weedtw.formats.collection import check_collection
 from weedtw.formats.replication import NO_REPLICATION, ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL, Ttl
@@ -65,7 +66,8 @@ class Store:
             raise
 
     def lock(self) -> None:
-        """The first half of `open`: take the folders.  Quick; raises as `open` does."""
+        """The first half of `open`: take the folders, see `made`.  Quick; raises as `open` does."""
+        require_parents(folder for location in self.locations for folder in location.folders)
         held: dict[str, bool] = {}
         for location in self.locations:
             location.lock(held)
@@ -133,6 +135,11 @@ class Store:
     def uuids(self) -> tuple[str, ...]:
         """The ids of the folders."""
         return tuple(location.uuid for location in self.locations)
+
+    @property
+    def made(self) -> list[str]:
+        """The folders that had to be made when they were taken."""
+        return [folder for location in self.locations for folder in location.made]
 
     @property
     def repairs(self) -> list[Repair]:

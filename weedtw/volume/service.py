@@ -1,7 +1,7 @@
 """The volume server as a Twisted service: folders, port, heartbeats, and an end in good order.
 
 service = VolumeService(config, reactor)
-service.prepare()        takes the folders, opens the volumes, binds the port; raises WeedError
+service.prepare()        binds the port, takes the folders, opens the volumes; raises WeedError
 service.startService()   answers
 service.stopService()    a Deferred: requests under way have finished, files are on the disks
 """
@@ -12,7 +12,6 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -21,11 +20,12 @@ from twisted.web.resource import Resource
 
 from weedtw import __version__
 from weedtw.config import VolumeConfig, join_address
-from weedtw.errors import ConfigError, WeedError
+from weedtw.errors import WeedError
 from weedtw.formats.beat import Hello
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
+from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget
 from weedtw.storage.location import DiskLocation
@@ -84,17 +84,49 @@ class VolumeService(Service):
         )
         self._api: Api | None = None
         self._port: Any = None  # a twisted.internet.tcp.Port
+        self._holds = False  # the folders
         self._site: Site | None = None
         self._upkeep: LoopingCall | None = None
         self.heartbeats: Heartbeats | None = None
 
     # ------------------------------------------------------------- starting
 
+    def bind(self) -> None:
+        """The first step of `prepare`: take the port, and change nothing yet; raises WeedError."""
+        config = self.config
+        self._site = make_site(
+            Resource(),  # until there is something to serve
+            reactor=self.reactor,
+            body_limit=config.file_size_limit_mb << 20,
+            idle_timeout=config.idle_timeout,
+            in_flight_limit=(config.concurrent_upload_limit_mb << 20) or None,
+            spool_folder=config.folders[0].path,
+            admission=self._admit,
+        )
+        self._port = listen(
+            self.reactor,
+            self._site,
+            ip=config.ip,
+            bind=config.bind,
+            port=config.port,
+            port_option=config.port_option,
+        )
+        self.address = join_address(config.ip, self._port.getHost().port)
+
+    def hold(self) -> None:
+        """The second step: take the folders, and make those that are not there; raises WeedError."""
+        self.store.lock()
+        self._holds = True
+        for folder in self.store.made:
+            self.log.info("made the folder {folder}, which was not there", folder=folder)
+
     def prepare(self) -> None:
-        """Take the folders, bind the port, open the volumes; raises WeedError, and then holds nothing."""
+        """Bind the port, take the folders, open the volumes; raises WeedError, and then holds nothing."""
         try:
-            self.store.lock()
-            self._bind()
+            if self._port is None:
+                self.bind()
+            if not self._holds:
+                self.hold()
             self.store.load()
         except WeedError:
             self._let_go()
@@ -107,26 +139,6 @@ class VolumeService(Service):
         self._api = self._make_api()
         self._site.resource = self._api.resource()
 
-    def _bind(self) -> None:
-        """Take the port; connections are accepted from `startService` on."""
-        config = self.config
-        self._site = make_site(
-            Resource(),  # until there is something to serve
-            reactor=self.reactor,
-            body_limit=config.file_size_limit_mb << 20,
-            idle_timeout=config.idle_timeout,
-            in_flight_limit=(config.concurrent_upload_limit_mb << 20) or None,
-            spool_folder=config.folders[0].path,
-            admission=self._admit,
-        )
-        try:
-            self._port = self.reactor.listenTCP(config.port, self._site, interface=config.bind)
-        except CannotListenError as error:
-            where = join_address(config.bind, config.port)
-            raise ConfigError("port", f"cannot listen on {where}: {error.socketError}") from error
-        self._port.stopReading()
-        self.address = join_address(config.ip, self._port.getHost().port)
-
     def _admit(self, request: Request) -> int | None:
         assert self._api is not None
         return self._api.admit(request)
@@ -135,6 +147,7 @@ class VolumeService(Service):
         port, self._port = self._port, None
         if port is not None:
             port.stopListening()
+        self._holds = False
         self.store.close()
 
     def _make_api(self) -> Api:
@@ -199,7 +212,7 @@ class VolumeService(Service):
     def startService(self) -> None:
         """Answer requests, and report to the masters."""
         super().startService()  # type: ignore[no-untyped-call]
-        if self._port is None:
+        if self._api is None:
             self.prepare()
         assert self.heartbeats is not None
         self.threads.start()
