@@ -83,7 +83,7 @@ class Adding(WithCollections):
             self.scene.join(address, holds=(volume(1, copies="001", **told),))
         self.scene.join("c:1", holds=(volume(2, **told, read_only=True),))
         assert self.collections.total("pics") == {
-            "Version": __version__,
+            "Version": f"weedtw {__version__}",
             "Collection": "pics",
             "TotalSize": 2 * LIMIT + 1000,
             "FileCount": 14,

@@ -24,7 +24,7 @@ class Shapes(SynchronousTestCase):
 
     def test_topology(self) -> None:
         assert topology_status(self.scene.cluster) == {
-            "Version": __version__,
+            "Version": f"weedtw {__version__}",
             "TopologyId": self.scene.ledger.state.cluster_id,
             "Topology": {
                 "Max": 17,

@@ -11,6 +11,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from weedtw import __version__
 from weedtw.config import FolderConfig, MinFree
 from weedtw.errors import ConfigError, FolderInUse, StorageError
 from weedtw.formats.beat import Bye
@@ -141,7 +142,7 @@ async def test_status_and_page(cluster: Any, tmp_path: Path) -> None:
     for number, collection in ((3, "<script>"), (4, "")):
         await cluster.volume(number, [server], collection=collection, replication="010", ttl="5h")
     value = (await cluster.get(server, "/status?pretty=y")).json
-    assert (value["Version"].startswith("weedtw"), len(value["DiskStatuses"])) == (True, 1)
+    assert (value["Version"], len(value["DiskStatuses"])) == (f"weedtw {__version__}", 1)
     assert value["DiskStatuses"][0]["dir"] == str(folder)
     volume = value["Volumes"][0]
     assert (volume["Id"], volume["Collection"], volume["ReadOnly"]) == (3, "<script>", False)

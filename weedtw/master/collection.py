@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 from twisted.logger import Logger
 
-from weedtw import __version__
+from weedtw import PRODUCT
 from weedtw.errors import BadRequest, CollectionNotFound, Unavailable
 from weedtw.master.asking import post_to_all
 from weedtw.master.cluster import Cluster
@@ -67,7 +67,7 @@ class Collections:
         parts = self.sums(name)
         counted = ("TotalSize", "FileCount", "UsedSize")
         return {
-            "Version": __version__,
+            "Version": PRODUCT,
             "Collection": name,
             **{field: sum(part[field] for part in parts) for field in counted},
             "VolumeCount": len(parts),
@@ -82,7 +82,7 @@ class Collections:
             used += sum(copy.size - copy.deleted_bytes for copy in copies)
             files += max(copy.file_count - copy.delete_count for copy in copies)
         return {
-            "Version": __version__,
+            "Version": PRODUCT,
             "Collection": layout.key.collection,
             "TotalSize": room,
             "FileCount": files,

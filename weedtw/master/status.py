@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from weedtw import __version__
+from weedtw import PRODUCT
 from weedtw.formats.beat import VolumeReport
 from weedtw.master.cluster import Cluster
 from weedtw.topology.layout import Layout
@@ -15,7 +15,7 @@ def topology_status(cluster: Cluster) -> dict[str, Any]:
     """The answer of `/dir/status`; `Quarantined` is there only when a volume is."""
     topology = cluster.topology
     status: dict[str, Any] = {
-        "Version": __version__,
+        "Version": PRODUCT,
         "TopologyId": cluster.ledger.state.cluster_id or "",
         "Topology": {
             **_room(topology),
@@ -43,7 +43,7 @@ def topology_status(cluster: Cluster) -> dict[str, Any]:
 def volume_status(cluster: Cluster) -> dict[str, Any]:
     """The answer of `/vol/status`."""
     return {
-        "Version": __version__,
+        "Version": PRODUCT,
         "Volumes": {
             **_room(cluster.topology),
             "DataCenters": {

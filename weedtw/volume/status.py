@@ -5,7 +5,7 @@ All of it looks at disks or waits for locks of volumes, so call it from a thread
 
 from typing import Any
 
-from weedtw import __version__
+from weedtw import PRODUCT
 from weedtw.errors import StorageError
 from weedtw.formats.beat import Disk, VolumeReport
 from weedtw.formats.replication import ReplicaPlacement
@@ -22,7 +22,7 @@ def status_value(store: Store) -> dict[str, Any]:
     `Problems` lists what lies in the folders and is not served.  Raises StorageError.
     """
     value: dict[str, Any] = {
-        "Version": f"weedtw {__version__}",
+        "Version": PRODUCT,
         "DiskStatuses": [_disk_value(space) for space in store.spaces()],
         "Volumes": [_volume_value(stat) for stat in store.stats()],
     }
