@@ -6,7 +6,7 @@ import re
 from PIL import Image
 from twisted.trial.unittest import SynchronousTestCase
 
-from weedtw.http.pages import FAVICON, FAVICON_TYPE, Facts, Link, Table, format_size, render_page
+from weedtw.http.pages import FAVICON, FAVICON_TYPE, Facts, Link, Table, render_page
 
 
 class PageTests(SynchronousTestCase):
@@ -56,13 +56,3 @@ class PageTests(SynchronousTestCase):
             self.assertEqual((icon.format, icon.size, icon.mode), ("PNG", (32, 32), "RGBA"))
             icon.load()
         self.assertEqual(FAVICON_TYPE, "image/png")
-
-    def test_sizes(self) -> None:
-        for count, text in (
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (3 << 30, "3.0 GiB"),
-            (5 << 50, "5.0 PiB"),
-        ):
-            self.assertEqual(format_size(count), text)

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from weedtw.cli.report import Report, format_size
+from weedtw.cli.report import Report
 from weedtw.cli.session import command, in_order, invoke, json_option, masters_option, option, run
 from weedtw.errors import WeedError
+from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
     from weedtw.client import Client

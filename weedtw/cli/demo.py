@@ -22,8 +22,9 @@ import attrs
 
 from weedtw.cli.children import Child, Children
 from weedtw.cli.demo_files import LARGE, digest_of, sample_files
-from weedtw.cli.report import format_size, table, wide_console
+from weedtw.cli.report import table, wide_console
 from weedtw.errors import WeedError
+from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
     from weedtw.client import Client, Uploaded

@@ -5,23 +5,13 @@ import json
 import sys
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-_UNITS: Final = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def format_size(count: int) -> str:
-    """A size in bytes for people, in decimal units: `512 bytes`, `3.2 MB`."""
-    size, unit = float(count), 0
-    while size >= 999.95 and unit < len(_UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{count} bytes" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
 def printable(text: str) -> str:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from weedtw.cli.report import Report, format_size, table, wide_console
+from weedtw.cli.report import Report, table, wide_console
 from weedtw.cli.session import command, invoke, json_option, masters_option, run
+from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,6 +1,7 @@
 """The master's page for people: who leads, which servers there are, which kinds of volumes."""
 
-from weedtw.http.pages import Cell, Facts, Link, Table, format_size, render_page
+from weedtw.formats.size import format_size
+from weedtw.http.pages import Cell, Facts, Link, Table, render_page
 from weedtw.master.cluster import Cluster
 
 
