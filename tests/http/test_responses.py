@@ -37,6 +37,7 @@ LIKELY = {
     errors.VolumeNotFound(3): 404,
     errors.NeedleNotFound(3, 255): 404,
     errors.PathNotFound("/x"): 404,
+    errors.VolumeExists("/d/5.dat", "volume 5 is there already"): 409,
     errors.MethodNotAllowed("PATCH", ("GET", "POST")): 405,
     errors.NoRoom("no server left"): 406,
     errors.ReadOnlyVolume("/d/1.dat", "full"): 409,

@@ -32,7 +32,10 @@ async def test_making_volumes(cluster: Any, server: Any) -> None:
     assert server.store.find(6).collection == "ä"
     for change in ({"collection": "x"}, {"replication": "000"}, {"ttl": "3m"}):
         answer = await cluster.ask("POST", server, "/admin/assign_volume", query=settings | change)
-        assert (answer.status >= 400, "5" in answer.error) == (True, True)
+        assert (
+            answer.status,
+            "5 is there already, of collection 'pics', replication 010, ttl 3d" in answer.error,
+        ) == (409, True)
 
 
 @pytest_twisted.ensureDeferred

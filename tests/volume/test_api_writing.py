@@ -227,6 +227,21 @@ async def test_ids_that_are_none(cluster: Any, server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_methods_that_a_path_does_not_take(cluster: Any, server: Any) -> None:
+    of_files = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+    for method, path, allowed in (
+        ("PATCH", FID, of_files),
+        ("PATCH", "/", of_files),
+        ("POST", "/status", "GET, HEAD"),
+        ("DELETE", "/ui/index.html", "GET, HEAD"),
+        ("PUT", "/%73tatus", "GET, HEAD"),
+        ("GET", "/admin/sync", "POST"),
+    ):
+        answer = await cluster.ask(method, server, path)
+        assert (answer.status, answer["Allow"], method in answer.error) == (405, allowed, True), (method, path)
+
+
+@pytest_twisted.ensureDeferred
 async def test_every_form_of_path_can_be_written_read_and_deleted(cluster: Any, server: Any) -> None:
     forms = ("/3,01637037d6", "/3,01637037d6.jpg", "/3/01637037d6", "/3/01637037d6.jpg", "/3/01637037d6/a%20b.jpg")
     for number, path in enumerate(forms):
@@ -307,7 +322,7 @@ async def test_a_read_only_volume_says_why(cluster: Any, server: Any) -> None:
 async def test_methods_that_are_none(cluster: Any, server: Any) -> None:
     for method in ("PATCH", "PROPFIND", "get"):
         answer = await cluster.ask(method, server, FID)
-        assert (answer.status, method in answer.error) == (400, True)
+        assert (answer.status, method in answer.error) == (405, True)
         assert "PUT" in answer["Allow"]
 
 

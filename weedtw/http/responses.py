@@ -5,7 +5,7 @@ An endpoint is a coroutine under `endpoint`; what it returns is the body:
     @app.route("/dir/status", methods=["GET"])
     @endpoint
     async def dir_status(self, request: Request) -> bytes:
-        return json_response(request, {"Version": __version__})
+        return json_response(request, {"Version": PRODUCT})
 
 Whatever it raises becomes a JSON body `{"error": …}` with the status from `STATUS`.
 """
@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import RequestRedirect
 
 from weedtw import errors
 from weedtw.http.requests import Request, query
@@ -43,6 +44,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.MethodNotAllowed: 405,
     errors.NoRoom: 406,
     errors.ReadOnlyVolume: 409,
+    errors.VolumeExists: 409,
     errors.PreconditionFailed: 412,
     errors.RangeNotSatisfiable: 416,
     errors.StorageError: 500,
@@ -241,7 +243,7 @@ def json_errors(app: "Klein") -> None:
         if isinstance(error, MethodNotAllowed):
             allowed = tuple(sorted(error.valid_methods or ()))
             error = errors.MethodNotAllowed(request.method.decode("ascii", "replace"), allowed)
-        elif isinstance(error, NotFound):
+        elif isinstance(error, NotFound | RequestRedirect):  # the latter would send to a path with a slash behind it
             error = errors.PathNotFound(request.path.decode("utf-8", "replace"))
         elif isinstance(error, HTTPException):
             error = errors.BadMessage(str(error.description), error.code or 500)

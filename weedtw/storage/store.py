@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from weedtw.errors import NoRoom, StorageError, VolumeNotFound, WeedError
+from weedtw.errors import NoRoom, StorageError, VolumeExists, VolumeNotFound, WeedError
 from weedtw.folders import require_parents
 from weedtw.formats.collection import check_collection
 from weedtw.formats.replication import NO_REPLICATION, ReplicaPlacement
@@ -168,7 +168,7 @@ class Store:
     ) -> Volume:
         """Make a volume in the folder with most room for volumes, or return it if it is there already.
 
-        Raises BadCollection, NoRoom, and StorageError, also when there is another volume of that id.
+        Raises BadCollection, NoRoom, VolumeExists when there is another volume of that id, and StorageError.
         """
         check_collection(collection)
         if not 1 <= volume_id <= MAX_VOLUME_ID:
@@ -180,7 +180,7 @@ class Store:
                 volume = self._place(volume_id, disk_type).create_volume(volume_id, collection, replication, ttl)
             else:
                 if (volume.collection, volume.replication, volume.ttl) != (collection, replication, ttl):
-                    raise StorageError(volume.files.dat, f"volume {volume_id} is there already, made otherwise")
+                    raise VolumeExists(volume.files.dat, f"volume {volume_id} is there already, {_nature(volume)}")
                 return volume
             volume.on_change = self._volume_changed
         self._tell("added", volume.info())
@@ -190,7 +190,7 @@ class Store:
         """Where a new volume goes."""
         for problem in self.problems:
             if problem.volume_id == volume_id:
-                raise StorageError(problem.path, f"volume {volume_id} is there already, but not served")
+                raise VolumeExists(problem.path, f"volume {volume_id} is there already, but not served")
         best: tuple[int, DiskLocation] | None = None
         for location in self.locations:
             if location.is_low or disk_type not in {None, location.disk_type}:
@@ -299,6 +299,12 @@ class Store:
     def _tell(self, kind: ChangeKind, stat: VolumeStat) -> None:
         if self._changed is not None:
             self._changed(kind, stat)
+
+
+def _nature(volume: Volume) -> str:
+    """What a volume was made as, for people."""
+    lives = f"ttl {volume.ttl}" if volume.ttl else "no ttl"
+    return f"of collection {volume.collection!r}, replication {volume.replication}, {lives}"
 
 
 def _dat_size(files: VolumeFiles) -> int:

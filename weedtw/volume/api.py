@@ -19,11 +19,12 @@ from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from weedtw.errors import BadRequest, Damaged, Unavailable, VolumeNotFound, WeedError
+from weedtw.errors import Damaged, MethodNotAllowed, Unavailable, VolumeNotFound, WeedError
 from weedtw.formats.fileid import FileId, FilePath, parse_path
+from weedtw.formats.size import format_size
 from weedtw.http.guard import WhiteList
 from weedtw.http.multipart import is_form
-from weedtw.http.pages import FAVICON, FAVICON_TYPE, Facts, Table, format_size, render_page
+from weedtw.http.pages import FAVICON, FAVICON_TYPE, Facts, Table, render_page
 from weedtw.http.requests import Params, Request, query
 from weedtw.http.responses import (
     body_response,
@@ -99,9 +100,11 @@ class Api:
         if request.method == b"OPTIONS":
             return self._options(request)
         if request.method not in {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE"}:
-            request.setHeader(b"Allow", METHODS.encode())
-            raise BadRequest(f"method {request.method.decode('ascii', 'replace')[:40]} is not known; use {METHODS}")
-        path = parse_path(unquote(request.path.decode("ascii", "replace")))
+            raise _not_allowed(request, tuple(METHODS.split(", ")))
+        named = unquote(request.path.decode("ascii", "replace"))
+        if named in _ENDPOINTS:  # which does not take this method
+            raise _not_allowed(request, _ENDPOINTS[named])
+        path = parse_path(named)
         parameters = query(request)
         if request.method in {b"GET", b"HEAD"}:
             return await self._read(request, parameters, path)
@@ -272,6 +275,15 @@ class Api:
             problems = [[problem["Id"], problem["Path"], problem["Reason"]] for problem in value["Problems"]]
             parts.append(Table("Not served", ["Id", "File", "Reason"], problems))
         return parts
+
+
+_ENDPOINTS = {  # the paths that are no file's, with the methods that they take
+    rule.rule: tuple(sorted(rule.methods)) for rule in Api.app.url_map.iter_rules() if rule.methods
+}
+
+
+def _not_allowed(request: Request, allowed: tuple[str, ...]) -> MethodNotAllowed:
+    return MethodNotAllowed(request.method.decode("ascii", "replace")[:40], allowed)
 
 
 def _nothing_deleted(request: Request, error: VolumeNotFound) -> bytes:
