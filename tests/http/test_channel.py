@@ -489,14 +489,15 @@ class BodyTests(ChannelTestCase):
         self.assertEqual(site.room.in_flight.used, 0)
 
     def test_chunks_in_flight_are_counted_as_they_come(self) -> None:
-        site = self.site(in_flight_limit=4000)
-        wire = Wire(site)
+        site = self.site(in_flight_limit=4002)
+        other, wire = Wire(site), Wire(site)
+        other.send(post("/size", b"xx")[:-1])
         wire.send(b"POST /size HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
         wire.send((b"3e8\r\n" + b"x" * 1000 + b"\r\n") * 4)
-        self.assertEqual(site.room.in_flight.used, 4000)
+        self.assertEqual(site.room.in_flight.used, 4002)
         wire.send(b"1\r\nx\r\n")
         self.refused(wire, 503, "try again")
-        self.assertEqual(site.room.in_flight.used, 0)
+        self.assertEqual(site.room.in_flight.used, 2)
 
     def test_whoever_leaves_gives_back_what_was_reserved(self) -> None:
         site = self.site(in_flight_limit=8000)

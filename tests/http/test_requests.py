@@ -221,6 +221,19 @@ class SpoolTests(SynchronousTestCase):
         second.close()
         self.nothing_is_held()
 
+    def test_what_is_larger_than_the_limit_comes_when_nothing_else_does(self) -> None:
+        self.room.in_flight.limit = 100
+        small = Spool(self.room, 1000, 1)
+        self.assertRaises(Unavailable, Spool, self.room, 1000, 101)
+        small.close()
+        for announced in (500, None):
+            large = Spool(self.room, 1000, announced)
+            for _ in range(5):
+                large.write(b"x" * 100)
+            self.assertRaises(Unavailable, Spool, self.room, 1000, 1)
+            large.close()
+            self.nothing_is_held()
+
     def test_when_memory_is_used_up_small_bodies_go_to_files(self) -> None:
         self.room.in_memory.limit = 1500
         spools = [Spool(self.room, 1000, 1000) for _ in range(3)]
