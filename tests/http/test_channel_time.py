@@ -204,6 +204,31 @@ class TimeOutTests(TimeTestCase):
             [answer] = wire.answers()
             self.assertEqual(answer.body, BIG, path)
 
+    def test_where_it_is_known_what_a_client_takes_nobody_stalls_for_long(self) -> None:
+        self.site.taken = lambda transport: transport.taken
+        for path in ("/at-once", "/streamed"):
+            wire = Wire(self.site, capacity=100_000)
+            wire.send(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            for _ in range(50):
+                wire.take(1100)
+                self.clock.advance(1)
+            self.assertEqual(wire.end, "", path)
+            self.clock.advance(self.patience.window - 1)
+            self.assertEqual(wire.end, "", path)
+            self.clock.advance(1)
+            self.assertEqual(wire.end, "aborted", path)
+
+    def test_a_client_that_takes_its_time_where_that_is_known(self) -> None:
+        self.site.taken = lambda transport: transport.taken
+        for path in ("/at-once", "/streamed"):
+            wire = Wire(self.site, capacity=100_000)
+            wire.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            for _ in range(900):
+                wire.take(1300)
+                self.clock.advance(1)
+            [answer] = wire.answers()
+            self.assertEqual(answer.body, BIG, path)
+
     def test_an_answer_is_not_written_ahead_of_the_client(self) -> None:
         wire = Wire(self.site, capacity=100_000)
         wire.send(b"GET /streamed HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -1,6 +1,7 @@
 """What only real sockets show: resets, half closes, and a kernel that drops what a client has not read."""
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +13,15 @@ from klein import Klein
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from weedtw.http.channel import Site, make_site
+from weedtw.http.http11 import Patience
+from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.http.responses import body_response, endpoint, json_errors, json_response
+from weedtw.http.taken import bytes_taken
 
 reactor: Any = installed_reactor
 MIB = 1 << 20
@@ -135,6 +140,72 @@ async def test_large_bodies_both_ways() -> None:
         assert (await server.talk(upload)).endswith(b"\r\n\r\n%d" % len(BIG))
         assert (await server.talk(download)).endswith(b"\r\n\r\n" + BIG)
         assert server.site.room.in_flight.used == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_reads_nothing_is_cut() -> None:
+    def conversation(client: socket.socket) -> bytes:
+        client.sendall(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        ended = select.poll()
+        ended.register(client, 0)  # errors and hang-ups only: the server's reset
+        return b"cut" if ended.poll(50_000) else b"still there"
+
+    async with serving(patience=Patience(window=0.2, rate=1)) as server:  # 32 MiB at that rate: a year
+        assert await server.talk(conversation) == b"cut"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_kernel_tells_what_a_client_has_taken() -> None:
+    transports: list[Any] = []
+    seen = threading.Event()
+
+    class Sink(Protocol):
+        def connectionMade(self) -> None:
+            transports.append(self.transport)
+
+    def conversation(client: socket.socket) -> bytes:
+        client.sendall(b"BEAT/1 ")
+        received = client.recv(100_000, socket.MSG_WAITALL)
+        seen.wait(60)
+        return received
+
+    async with serving(protocols={b"BEAT/1 ": Sink}) as server:
+        talking = Deferred.fromCoroutine(server.talk(conversation))
+        while not transports:
+            await deferLater(reactor, 0)
+        assert bytes_taken(transports[0]) == 0
+        transports[0].write(bytes(100_000))
+        while bytes_taken(transports[0]) != 100_000:  # acknowledgements may come a little later
+            await deferLater(reactor, 0.001)
+        seen.set()
+        assert len(await talking) == 100_000
+    assert bytes_taken(object()) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crowd_that_comes_at_once() -> None:
+    site = make_site(App().app.resource(), reactor=reactor, body_limit=MIB)
+    port = listen(reactor, site, ip="127.0.0.1", bind="127.0.0.1", port=0, port_option="--port")
+
+    def crowd() -> int:
+        """All knock, and nobody is let in before everybody has."""
+        clients = [
+            socket.create_connection((port.getHost().host, port.getHost().port), timeout=20) for _ in range(200)
+        ]
+        reactor.callFromThread(port.startReading)
+        try:
+            for client in clients:
+                client.sendall(b"GET /size HTTP/1.1\r\nHost: a\r\n\r\n")
+            return sum(client.recv(100).startswith(b"HTTP/1.1 200 ") for client in clients)
+        finally:
+            for client in clients:
+                client.close()
+
+    try:
+        assert await deferToThread(crowd) == 200
+    finally:
+        await maybeDeferred(port.stopListening)
+        await site.drain(1)
 
 
 @pytest_twisted.ensureDeferred

@@ -28,6 +28,7 @@ from weedtw.http.deadline import Deadline
 from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
+from weedtw.http.taken import bytes_taken
 
 ProtocolFactory = Callable[[], IProtocol]
 Admission = Callable[[Request], int | None]
@@ -37,6 +38,7 @@ class Site(server.Site):
     """What all connections of one port share.  Use it as the port's factory; make it with `make_site`."""
 
     noisy = False
+    taken = staticmethod(bytes_taken)  # how far the other end of a transport is
     requestFactory: type[Request]
     reactor: IReactorTime
 

@@ -89,6 +89,7 @@ class HttpChannel(HTTPChannel):
         self._stepping = False
         self._reading = True  # whether the transport was last told to read
         self._unsent = 0  # bytes handed to the transport since it was last empty
+        self._taken: int | None = None  # bytes that the client had taken when the window for an answer began
 
     # ------------------------------------------------------------- the connection
 
@@ -300,7 +301,9 @@ class HttpChannel(HTTPChannel):
         if self.phase is Phase.LINGER:
             self._deadline.set(patience.linger)
         elif self._waitingForTransport or self.phase is Phase.CLOSED:
-            self._deadline.set(patience.window + self._unsent / patience.rate)
+            self._taken = self.site.taken(self.transport)
+            unseen = 0 if self._taken is not None else self._unsent  # then all of it gets its time in advance
+            self._deadline.set(patience.window + unseen / patience.rate)
         elif self.phase is Phase.HEAD:
             self._deadline.set(patience.head if self._in else patience.idle)
         elif self.phase is Phase.BODY:
@@ -310,8 +313,13 @@ class HttpChannel(HTTPChannel):
 
     def _too_slow(self) -> None:
         """The client has used up its time."""
-        if self._waitingForTransport or self.phase in (Phase.LINGER, Phase.CLOSED):
+        if self.phase is Phase.LINGER:
             self.abort()
+        elif self._waitingForTransport or self.phase is Phase.CLOSED:
+            if self._is_taking():
+                self._set_deadline()
+            else:
+                self.abort()
         elif self.phase is Phase.HEAD and self._in:
             self._refuse(BadMessage("the head of the request did not come in time", 408))
         elif self.phase is Phase.HEAD:
@@ -321,6 +329,11 @@ class HttpChannel(HTTPChannel):
             self._set_deadline()
         else:
             self._refuse(BadMessage("the body of the request comes too slowly", 408))
+
+    def _is_taking(self) -> bool:
+        """Whether the client has taken enough of the answer since the window began, as far as can be known."""
+        before, now = self._taken, self.site.taken(self.transport)
+        return before is not None and now is not None and now - before >= self.patience.rate * self.patience.window
 
     # ------------------------------------------------------------- writing
 

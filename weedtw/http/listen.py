@@ -10,6 +10,10 @@ from weedtw.config.model import join_address
 from weedtw.errors import ConfigError
 from weedtw.http.channel import Site
 
+# Connections that may wait to be accepted, as far as the kernel allows (net.core.somaxconn).  Of a thousand clients
+# that come at once, twisted's default of 50 leaves most to the retransmissions of TCP, which take minutes.
+BACKLOG = 4096
+
 
 def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_option: str) -> Any:
     """Bind the port of a daemon that is known as `ip` and listens on `bind`; nothing is accepted yet.
@@ -17,7 +21,7 @@ def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_opti
     `port_option` is how the port was, or would be, given.  Raises ConfigError with the option that is to be changed.
     """
     try:
-        taken = reactor.listenTCP(port, site, interface=bind)
+        taken = reactor.listenTCP(port, site, backlog=BACKLOG, interface=bind)
     except CannotListenError as error:
         raise _refusal(error.socketError, ip, bind, port, port_option) from error
     taken.stopReading()

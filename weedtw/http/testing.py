@@ -52,6 +52,7 @@ class MemoryTransport:
         self.end: str = ""  # "closed" or "aborted" once it is
         self.pending = bytearray()  # written, and not taken by the client yet
         self.inbox = bytearray()  # sent by the client, and not read yet
+        self.taken = 0  # bytes that the client has taken in all
         self.producer: Any = None
         self._producer_paused = False
         self._peer = IPv4Address("TCP", peer, 40000)
@@ -76,6 +77,7 @@ class MemoryTransport:
         """The client takes up to `count` bytes."""
         taken = bytes(self.pending[:count])
         del self.pending[:count]
+        self.taken += len(taken)
         if not self.pending:
             if self._producer_paused and self.producer is not None:
                 self._producer_paused = False
