@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.client import ResponseDone, ResponseFailed
@@ -249,6 +250,15 @@ async def scripted(*answers: tuple[bytes, bool]) -> AsyncIterator[tuple[PeerAgen
     yield peers, f"127.0.0.1:{port.getHost().port}"
     await peers.close()
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_come_and_go_without_a_word() -> None:
+    with capturedLogs() as logged:
+        async with scripted((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", True)) as (peers, address):
+            assert await peers.get_json(address, "/") == {}
+    said = [formatEvent(event) or "" for event in logged]
+    assert not [line for line in said if "HTTP11ClientFactory" in line], said
 
 
 @pytest_twisted.ensureDeferred

@@ -48,6 +48,11 @@ class HeadTests(SynchronousTestCase):
         ):
             self.assertEqual(parse_head(line + b"\r\nHost: a").target, target)
 
+    def test_a_stray_byte_is_named_as_people_know_it(self) -> None:
+        with self.assertRaises(BadMessage) as caught:
+            check_beginning(b"\x16\x03\x01")
+        self.assertEqual(str(caught.exception), "a stray byte 0x16 in the head of the request")
+
     @given(st.one_of(st.lists(LINES, max_size=8).map(b"\r\n".join), st.binary(max_size=200)))
     def test_any_bytes(self, block: bytes) -> None:
         try:

@@ -124,6 +124,11 @@ class App:
     async def cancelled(self, request: Request) -> bytes:
         raise CancelledError
 
+    @app.route("/branch/")
+    @endpoint
+    async def branch(self, request: Request) -> bytes:
+        return json_response(request, "the branch itself")
+
     @app.route("/bare")
     def bare(self, request: Request) -> bytes:
         raise self.error
@@ -241,6 +246,11 @@ class OtherAnswerTests(AnswerTestCase):
     def test_empty(self) -> None:
         answer = self.get("/healthz")
         self.assertEqual((answer.status, answer.body, answer.headers["content-length"]), (200, b"", "0"))
+
+    def test_a_branch_without_its_slash_is_another_path(self) -> None:
+        self.assertEqual(self.get("/branch/").json, "the branch itself")
+        answer = self.get("/branch")
+        self.assertEqual((answer.status, answer.json), (404, {"error": "nothing is served at '/branch'"}))
 
     def test_redirect(self) -> None:
         answer = self.get("/moved")

@@ -28,6 +28,7 @@ from twisted.web.client import (
     RequestGenerationFailed,
     RequestTransmissionFailed,
     ResponseFailed,
+    _HTTP11ClientFactory,
 )
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
@@ -185,6 +186,12 @@ class PeerAgent:
             await (self.pool.closeCachedConnections() or succeed(None))
 
 
+class _Quiet(_HTTP11ClientFactory):
+    """Makes connections without a line in the log for the beginning and the end of each."""
+
+    noisy = False
+
+
 def make_agent(
     reactor: Any,
     *,
@@ -198,6 +205,7 @@ def make_agent(
     is not idempotent is never sent a second time; twisted repeats the rest only when a kept connection had died.
     """
     pool = HTTPConnectionPool(reactor, persistent=True)
+    pool._factory = _Quiet  # the one way to say it
     pool.maxPersistentPerHost = connections_per_host
     pool.cachedConnectionTimeout = 15
     agent = Agent(reactor, connectTimeout=connect_timeout, pool=pool)

@@ -43,7 +43,7 @@ def parse_head(block: bytes) -> RequestHead:
         raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
     control = _CONTROL.search(block)
     if control:
-        raise BadMessage(f"a stray byte {control[0]!r} in the head of the request")
+        raise _stray(control[0])
     first, *lines = block.split(b"\r\n")
     method, target, version = _request_line(first)
     if len(lines) > FIELDS:
@@ -75,9 +75,13 @@ def check_beginning(block: bytes, checked: int = 0) -> None:
         _request_line(line)
     control = _CONTROL.search(block, max(0, checked - 1))
     if control and not (control[0] == b"\r" and control.end() == len(block)):  # a last CR may await its LF
-        raise BadMessage(f"a stray byte {control[0]!r} in the head of the request")
+        raise _stray(control[0])
     if len(block) > HEAD:
         raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
+
+
+def _stray(control: bytes) -> BadMessage:
+    return BadMessage(f"a stray byte 0x{control[0]:02x} in the head of the request")
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
