@@ -185,9 +185,11 @@ def test_log_for_programs(tmp_path: Path) -> None:
     with running(command("weedtw", "master", options), port_of(options), tmp_path) as process:
         process.terminate()
         assert process.wait(LIMIT) == 0
-    lines = (tmp_path / "output.log").read_text().replace("\x1e", "").splitlines()
-    assert all(json.loads(line)["log_format"] for line in lines)
-    assert lines
+    lines = [json.loads(line) for line in (tmp_path / "output.log").read_text().splitlines()]
+    assert all(line["message"] and line["time"] and line["level"] and line["namespace"] for line in lines)
+    (started,) = [line for line in lines if "keeps its state in" in line["message"]]
+    assert (started["level"], started["namespace"]) == ("info", "weedtw.master.service.MasterService")
+    assert started["fields"]["folder"] == str(tmp_path)
 
 
 def test_closed_pipe(tmp_path: Path) -> None:

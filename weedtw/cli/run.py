@@ -8,12 +8,12 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     globalLogBeginner,
-    jsonFileLogObserver,
     textFileLogObserver,
 )
 
 from weedtw import __version__
 from weedtw.cli.daemon import MISUSED, give_up
+from weedtw.cli.jsonlog import json_observer
 from weedtw.cli.services import make_daemon
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
@@ -43,7 +43,7 @@ def run(program: Program, arguments: Sequence[str]) -> int:
 
 
 def _begin_logging(loaded: Loaded) -> None:
-    make_observer = jsonFileLogObserver if loaded.log_format == "json" else textFileLogObserver
+    make_observer = json_observer if loaded.log_format == "json" else textFileLogObserver
     least = LogLevelFilterPredicate(LogLevel.levelWithName(loaded.log_level))
     observer = FilteringLogObserver(make_observer(sys.stderr), [least])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
