@@ -2,12 +2,14 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -300,6 +302,25 @@ class Leaving(Listening):
         assert wire.is_closed
         assert self.where(1) == []
         wire.lose()
+
+    def said(self, events: Sequence[LogEvent]) -> list[tuple[str, str]]:
+        return [(event["log_level"].name, formatEvent(event)) for event in events]
+
+    def test_the_log_tells_who_stops_from_who_is_lost(self) -> None:
+        first, second, third = (self.connect(f"{name}:1") for name in "abc")
+        with capturedLogs() as events:
+            first.say(encode(Bye()))
+            first.lose()
+            second.lose()
+            self.hub.close()
+            third.lose()  # because the master stops
+        self.assertEqual(
+            self.said(events),
+            [
+                ("info", "volume server a:1 has left: it stops"),
+                ("warn", "volume server b:1 is away: its connection was lost"),
+            ],
+        )
 
     def test_two_pulses_of_silence(self) -> None:
         wire = self.connect("a:1", volume(1))

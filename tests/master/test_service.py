@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent
+from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
 from tests.master.scene import volume
 from tests.master.stage import Stage, reactor, until
@@ -62,6 +62,18 @@ def test_a_folder_is_made_in_one_that_is_there(tmp_path: Path) -> None:
     service._let_go()
     assert "no such folder" in refusal(make(tmp_path / "typo" / "m"), StorageError)
     assert not (tmp_path / "typo").exists()
+
+
+@ensureDeferred
+async def test_a_master_that_nobody_else_can_reach_says_so(tmp_path: Path) -> None:
+    for ip, times in (("localhost", 1), ("127.0.0.1", 0)):
+        service = make(tmp_path, ip=ip)
+        with capturedLogs() as events:
+            service.prepare()
+            service.startService()
+        lines = [formatEvent(event) for event in events if event["log_level"] is LogLevel.info]
+        assert [("another host" in line, "--ip" in line) for line in lines].count((True, True)) == times
+        await service.stopService()
 
 
 def test_a_damaged_ledger(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.protocols.basic import LineReceiver
 from twisted.test.iosim import IOPump, connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
@@ -230,6 +231,20 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(beats.leader, "m1:9333")
         self.assertEqual(beats.volume_size_limit, 30 << 30)
         self.assertEqual(self.memory.cluster_id, CLUSTER)
+
+    def test_a_lost_connection_is_news_only_while_it_is_wanted(self) -> None:
+        (master,) = self.net.add("m1:9333")
+        beats = self.start("m1:9333")
+        with capturedLogs() as events:
+            master.last.transport.loseConnection()  # type: ignore[union-attr]
+            self.net.flush()
+        self.assertEqual([event["log_level"] for event in events if "lost" in event["log_format"]], [LogLevel.warn])
+        self.advance(1)
+        self.assertTrue(beats.is_known)
+        with capturedLogs() as events:
+            self.stop(beats)
+        self.assertIsInstance(master.last.reports[-1], Bye)
+        self.assertEqual([event for event in events if event["log_level"] >= LogLevel.warn], [])
 
     def test_a_pulse_tells_only_what_moved(self) -> None:
         (master,) = self.net.add("m1:9333")

@@ -148,7 +148,7 @@ class Beats(LineReceiver):
     async def _heard(self, report: Report) -> None:
         assert self.server is not None  # nothing is read before the greeting is over
         if isinstance(report, Bye):
-            self.hub.lost(self)
+            self.hub.lost(self, said_bye=True)
             self.end()
         elif isinstance(report, Full):
             await self._heard_part(self.server, report)
@@ -196,13 +196,15 @@ class Heartbeats:
     connections: set[Beats] = attrs.Factory(set)
     _of_server: dict[str, Beats] = attrs.Factory(dict)  # by address
     _complaints: dict[str, str] = attrs.Factory(dict)  # the last one logged, by address
+    _is_closing: bool = False
 
     def protocol(self) -> Beats:
         """What a new connection speaks; for the port's table of protocols."""
         return Beats(self)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; who leaves from here on is no news."""
+        self._is_closing = True
         for connection in list(self.connections):
             connection.end()
 
@@ -331,7 +333,7 @@ class Heartbeats:
 
     # -------------------------------------------------------------- going
 
-    def lost(self, connection: Beats) -> None:
+    def lost(self, connection: Beats, *, said_bye: bool = False) -> None:
         """A server said good-bye, or its connection is gone; nothing to do when another has taken its place."""
         hello, server = connection.hello, connection.server
         if hello is None or server is None or self._of_server.get(hello.address) is not connection:
@@ -339,7 +341,12 @@ class Heartbeats:
         del self._of_server[hello.address]
         self.cluster.topology.leave(server)
         self.cluster.changes.announce()
-        self.log.info("volume server {address} has left", address=hello.address)
+        if self._is_closing:
+            return
+        if said_bye:
+            self.log.info("volume server {address} has left: it stops", address=hello.address)
+        else:
+            self.log.warn("volume server {address} is away: its connection was lost", address=hello.address)
 
     def complain(self, connection: Beats, reason: str) -> None:
         """Log why a connection is ended, once while the reason stays the same: it will be tried again."""

@@ -194,6 +194,13 @@ class MasterService(Service):
             folder=self.config.mdir,
         )
 
+        if self.config.ip == "localhost":
+            self.log.info(
+                "this master is known as {address}, so nobody on another host can reach it; "
+                "to change that, give --ip the address that others use",
+                address=self.address,
+            )
+
     # ------------------------------------------------------------- stopping
 
     def stopService(self) -> Deferred[None]:

@@ -31,6 +31,10 @@ class Causes:
             self.reasons[cause] = reason
         self.untold = self.untold or self.reasons != before
 
+    def apart_from(self, passed_over: Cause) -> str:
+        """The reasons of all other causes; empty when there are none."""
+        return "; ".join(reason for cause, reason in list(self.reasons.items()) if cause != passed_over)
+
     def against(self, *, deleting: bool) -> str:
         """The reason that speaks against a write, or against a deletion; empty when none does."""
         causes = self.reasons.items()

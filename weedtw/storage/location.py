@@ -68,6 +68,7 @@ class DiskLocation:
     repairs: list[Repair] = attrs.field(factory=list, init=False)
     made: list[str] = attrs.field(factory=list, init=False)  # folders that were not there
     is_low: bool = attrs.field(default=False, init=False)  # whether the disk has too little room
+    free: int = attrs.field(default=0, init=False)  # bytes, when that was last looked at
     _locks: list[FolderLock] = attrs.field(factory=list, init=False)
 
     @property
@@ -181,6 +182,7 @@ class DiskLocation:
         A volume that met the end of the disk goes on when there is room again.  Raises StorageError.
         """
         space = self._disk_space()
+        self.free = space.free
         self.is_low = self.min_free_space.is_low(free=space.free, total=space.total)
         for volume in list(self.volumes.values()):
             self._mark(volume)

@@ -104,7 +104,8 @@ class Link:
         self._fruitless += 1
         if self.conversation is conversation:
             self.conversation = None
-            self.log.warn("lost the connection to master {address}", address=self.address)
+            if self.beats.running:  # otherwise we ended it
+                self.log.warn("lost the connection to master {address}", address=self.address)
             self.beats.lost()
 
     def _delay(self, attempt: int) -> float:

@@ -39,6 +39,7 @@ from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.needles import Needles
+from weedtw.volume.notices import Notices
 from weedtw.volume.proxy import Proxy
 from weedtw.volume.replicate import Replicator
 from weedtw.volume.represent import Representer, Reshaper
@@ -82,6 +83,7 @@ class VolumeService(Service):
             clock=time.time,
             changed=self._changed,
         )
+        self.notices = Notices(self.store)
         self._api: Api | None = None
         self._port: Any = None  # a twisted.internet.tcp.Port
         self._holds = False  # the folders
@@ -135,6 +137,7 @@ class VolumeService(Service):
             self.log.warn("mended: {repair}", repair=str(repair))
         for problem in self.store.problems:
             self.log.error("not served: {problem}", problem=str(problem))
+        self.notices.opened()
         assert self._site is not None
         self._api = self._make_api()
         self._site.resource = self._api.resource()
@@ -238,10 +241,13 @@ class VolumeService(Service):
     async def _stop(self) -> None:
         if self._upkeep is not None and self._upkeep.running:
             self._upkeep.stop()
+        # First of all, so that the masters send us nobody any more; and so that a connection which ends from here on,
+        # perhaps because the master stops as well, is no surprise.
+        told = maybeDeferred(self.heartbeats.stopService) if self.heartbeats is not None else None
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
-        if self.heartbeats is not None:  # before the requests end, so that the masters send us no new ones
-            await self.heartbeats.stopService()
+        if told is not None:
+            await told
         if self._site is not None:
             await self._site.drain(FINISH)
         self.copies.close()
@@ -261,8 +267,8 @@ class VolumeService(Service):
 
     def _changed(self, kind: ChangeKind, stat: VolumeStat) -> None:
         """Called in any thread when a volume came, went, or changed its nature."""
-        if kind == "changed" and stat.read_only:
-            self.log.warn("volume {id} is read-only: {reason}", id=stat.id, reason=stat.read_only_reason)
+        if kind == "changed":
+            self.notices.changed(stat.id)
         self.reactor.callFromThread(self._report)
 
     def _report(self) -> None:
@@ -274,7 +280,10 @@ class VolumeService(Service):
         return looked.addErrback(self._check_failed)
 
     def _check_disks(self) -> None:
-        self.store.check_disks()
+        try:
+            self.store.check_disks()
+        finally:
+            self.notices.looked_at_disks()
         for stat in self.store.remove_expired():
             self.log.info("volume {id} has outlived its time to live and is removed", id=stat.id)
 
