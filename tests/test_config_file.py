@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.config import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.arguments import Settings
-from weedtw.config.file import parse_toml
+from weedtw.config.file import parse_toml, read_file
 from weedtw.config.load import Loaded, load
 from weedtw.config.network import OwnNetwork
 from weedtw.config.options import LOG, MASTER, OPTIONS, VOLUME
@@ -30,6 +30,12 @@ class FileTests(SynchronousTestCase):
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
         return path
+
+    def test_what_nobody_writes_by_hand(self) -> None:
+        for text, reason in (("x = " + "[" * 100_000, "nested too deeply"), ("#" * (1 << 21), "over 1048576 bytes")):
+            with self.assertRaises(ConfigError) as caught:
+                read_file(self.write(text))
+            self.assertIn(reason, str(caught.exception))
 
     def test_values(self) -> None:
         text = """

@@ -44,6 +44,17 @@ def run(program: Program, arguments: Sequence[str]) -> int:
 
 def _begin_logging(loaded: Loaded) -> None:
     make_observer = json_observer if loaded.log_format == "json" else textFileLogObserver
-    least = LogLevelFilterPredicate(LogLevel.levelWithName(loaded.log_level))
-    observer = FilteringLogObserver(make_observer(sys.stderr), [least])
+    observer = FilteringLogObserver(make_observer(sys.stderr), [shown_from(loaded.log_level)])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def shown_from(level: str) -> LogLevelFilterPredicate:
+    """What is shown with that `--logLevel`.
+
+    Twisted's line for each attempt to connect again, every few seconds for as long as a master is away, is a detail
+    here: the volume server says itself that its master is away.
+    """
+    shown = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    if level == "info":
+        shown.setLogLevelForNamespace("twisted.application._client_service", LogLevel.warn)
+    return shown
