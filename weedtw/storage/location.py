@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 import attrs
 
+from weedtw.config.folders import make_folder
 from weedtw.errors import StorageError
-from weedtw.folders import make_folder
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.storage.fileops import DiskSpace, FileOps, write_whole

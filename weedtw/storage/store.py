@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
+from weedtw.config.folders import require_parents
 from weedtw.errors import NoRoom, StorageError, VolumeExists, VolumeNotFound, WeedError
-from weedtw.folders import require_parents
 from weedtw.formats.collection import check_collection
 from weedtw.formats.replication import NO_REPLICATION, ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL, Ttl
