@@ -1,6 +1,7 @@
 """Starting, stopping, and what the server says of itself."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ async def test_status_and_page(cluster: Any, tmp_path: Path) -> None:
     assert page["Content-Type"].startswith("text/html")
     assert (b"&lt;script&gt;" in page.body, b"<script>" in page.body) == (True, False)
     assert cluster.master.address.encode() in page.body
+    for titles in re.findall(rb"<thead><tr>(.*?)</tr></thead>", page.body):
+        assert len(set(titles.split(b"</th>"))) == titles.count(b"</th>") + 1, titles
     assert (await cluster.get(server, "/favicon.ico"))["Content-Type"] == "image/png"
 
 
