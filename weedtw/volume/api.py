@@ -268,7 +268,7 @@ class Api:
         columns = ["Id", "Collection", "Size", "Files", "Deleted", "Garbage", "Read-only because"]
         parts: list[Facts | Table] = [
             Facts("Server", self.facts()),
-            Table("Folders", ["Folder", "Size", "Free", "Free"], disks),
+            Table("Folders", ["Folder", "Size", "Free", "Share free"], disks),
             Table("Volumes", columns, volumes),
         ]
         if "Problems" in value:
