@@ -186,10 +186,18 @@ async def test_mended_volumes_are_served(cluster: Any, tmp_path: Path) -> None:
 async def test_uploads_and_downloads_at_once_are_bounded(cluster: Any) -> None:
     (server,) = await cluster.start(concurrent_upload_limit_mb=1, concurrent_download_limit_mb=2)
     await cluster.volume(3, [server])
+    uploads, downloads = server._site.room.in_flight, server._api.server.downloads
+    large = "/3,02637037d6"
+    assert (await cluster.put(server, large, os.urandom(3 << 20), "a/b")).status == 201  # alone, it may
+    assert (await cluster.get(server, large)).status == 200
+    assert uploads.take(1)
+    assert downloads.take(1)
     assert (await cluster.put(server, FID, bytes(2 << 20), "a/b")).status == 503
     assert (await cluster.put(server, FID, os.urandom(1 << 19), "a/b")).status == 201
-    server.store.find(3).write(server.store.find(3).read(1, 0x637037D6).__class__(0x637037D6, 2, os.urandom(3 << 20)))
-    answer = await cluster.get(server, "/3,02637037d6")
+    answer = await cluster.get(server, large)
     assert (answer.status, bool(answer.error)) == (503, True)
     assert (await cluster.get(server, FID)).status == 200
-    assert (await cluster.get(server, "/3,02637037d6", Range="bytes=0-1000000")).status == 206
+    assert (await cluster.get(server, large, Range="bytes=0-1000000")).status == 206
+    uploads.give(1)
+    downloads.give(1)
+    assert (uploads.used, downloads.used) == (0, 0)
