@@ -1,7 +1,8 @@
 """What a node keeps, and the interface of whatever keeps it.  Pure; `MemoryStorage` is the twin for tests.
 
 A store holds one life: the identity made at its creation, the hard state, the latest snapshot, and log entries up
-to the newest.  `save` is atomic and durable: when it returns, all of the update is on disk; when it raises, the node stops.
+to the newest.  `save` is atomic and durable: when it returns, all of the update is on disk; when it raises, the
+node stops.
 """
 
 from typing import Protocol
