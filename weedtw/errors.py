@@ -246,6 +246,17 @@ class TooBusy(WeedError):
 
 
 @attrs.frozen(auto_exc=True, slots=False)
+class MaybeCommitted(WeedError):
+    """A proposal was made and its fate is unknown: it may be applied, now or later.  Look before trying again."""
+
+    index: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"proposal {self.index} may or may not be decided: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
 class ChangeRefused(WeedError):
     """A membership change or transfer that cannot be made now, or at all; the reason says which."""
 
