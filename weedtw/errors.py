@@ -314,3 +314,81 @@ class BadBeat(WeedError):
 @attrs.frozen(auto_exc=True, slots=False)
 class Unreachable(PeerError):
     """No connection to another server could be made, so that nothing of the request can have arrived there."""
+
+
+# ------------------------------------------------------------------ speaking HTTP
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadMessage(BadRequest):
+    """Bytes that are not the HTTP they claim to be, or beyond a limit; the connection is closed after the answer."""
+
+    status: int = 400  # the answer's HTTP status
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class PathNotFound(NotFound):
+    """No endpoint answers under that path."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"nothing is served at {self.path!r}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class MethodNotAllowed(WeedError):
+    """The path exists, but not with that method; `allowed` lists those it takes."""
+
+    method: str
+    allowed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"method {self.method} is not allowed here; use {', '.join(self.allowed) or 'another path'}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class Forbidden(WeedError):
+    """The client's address is not in the server's white list; add it to `--whiteList`."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.address or 'this client'} is not in the white list of this server (--whiteList)"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class RangeNotSatisfiable(WeedError):
+    """None of the byte ranges asked for lies in the file of `size` bytes."""
+
+    size: int
+
+    def __str__(self) -> str:
+        return f"the file has {self.size} bytes; no range that was asked for lies within"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class PreconditionFailed(WeedError):
+    """If-Match or If-Unmodified-Since does not hold for the file as it is now."""
+
+
+# ------------------------------------------------------------------ files in chunks
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class BadManifest(WeedError):
+    """A file that was stored as a chunk manifest (`cm=true`) is none; read it with `cm=false`, or delete it."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"the stored chunk manifest cannot be used: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class AnswerTooLarge(TooLarge):
+    """An answer is longer than the caller wants to hold in memory; stream it instead."""
+
+    def __str__(self) -> str:
+        had = "the answer" if self.size is None else f"the answer, of {self.size} bytes,"
+        return f"{had} is over the {self.limit} bytes that may be held in memory; stream it instead"

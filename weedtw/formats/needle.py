@@ -66,10 +66,9 @@ _MANIFEST: Final = 0x80
 
 _HEADER: Final = struct.Struct(">IQi")
 _U32: Final = struct.Struct(">I")
-_U64: Final = struct.Struct(">Q")
+_TAIL: Final = struct.Struct(">IQ")  # crc and append_at_ns
 _TAIL_SIZES: Final = {1: 4, 2: 4, 3: 12}  # crc and append_at_ns, by version
 _SPARE_TTL: Final = 0xFF00_0000  # where a data-less record's padding stops being a time
-_SPARE_SIZE: Final = 4
 
 
 def _checksum_of_data(needle: "Needle") -> int:
@@ -78,7 +77,12 @@ def _checksum_of_data(needle: "Needle") -> int:
 
 @attrs.frozen(slots=True)
 class Needle:
-    """One file as a volume stores it: data and what is known about it."""
+    """One file as a volume stores it: data and what is known about it.
+
+    Data is a buffer of single bytes.  `checksum` is computed from it and need not be given, except for a deletion:
+    that is a needle of empty data with the checksum of what it deletes.  `pack` believes the data before it believes
+    `checksum`.
+    """
 
     cookie: int  # u32
     key: int  # u64
@@ -91,9 +95,7 @@ class Needle:
     is_gzipped: bool = False
     is_manifest: bool = False
     append_at_ns: int = 0  # unix time in nanoseconds; version 3 only
-    checksum: int = attrs.Factory(
-        _checksum_of_data, takes_self=True
-    )  # CRC-32C of `data`; of what it deletes in a deletion
+    checksum: int = attrs.Factory(_checksum_of_data, takes_self=True)  # CRC-32C of `data`, computed
 
     @property
     def flags(self) -> int:
@@ -127,6 +129,11 @@ def etag(checksum: int) -> str:
 def masked(checksum: int) -> int:
     """The form in which old releases of SeaweedFS stored a CRC-32C."""
     return ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFF_FFFF
+
+
+def matches(stored: int, checksum: int) -> bool:
+    """Whether the crc that a record has is that of data with this CRC-32C, as it is or masked."""
+    return stored in (checksum, masked(checksum))
 
 
 def record_length(size: int, version: int) -> int:
@@ -202,11 +209,10 @@ def _sized(value: bytes, width: int, what: str) -> bytes:
 
 
 def _tail(needle: Needle, checksum: int, size: int, version: int) -> bytes:
-    tail = _U32.pack(checksum)
     if version == CURRENT_VERSION:
-        tail += _U64.pack(needle.append_at_ns)
-        if not size:
-            tail += _U32.pack(_spare_of(needle))
+        tail = _TAIL.pack(checksum, needle.append_at_ns) + (b"" if size else _U32.pack(_spare_of(needle)))
+    else:
+        tail = _U32.pack(checksum)
     return tail.ljust(record_length(size, version) - HEADER_SIZE - size, b"\0")
 
 
@@ -227,77 +233,92 @@ def unpack_header(header: Buffer, *, path: str = "") -> tuple[int, int, int]:
     Raises Damaged when there are fewer than 16 bytes or the size is negative.
     """
     if len(header) < HEADER_SIZE:
-        raise Damaged(path, f"{len(header)} bytes are too few for a needle header of {HEADER_SIZE}")
+        raise Damaged(path, f"{len(header)} bytes are too few for a needle's header of {HEADER_SIZE}")
     cookie, key, size = _HEADER.unpack_from(header)
     if size < 0:
         raise Damaged(path, f"needle {key:x}: its size is {size}")
     return cookie, key, size
 
 
-def data_location(prefix: Buffer, version: int, *, path: str) -> DataLocation:
+def data_location(prefix: Buffer, version: int, *, path: str = "") -> DataLocation:
     """Where the data lies, from the first 20 bytes of a record (16 suffice when the body is empty).
 
     Raises Damaged when the data would run past the body.
     """
     _, key, size = unpack_header(prefix, path=path)
-    if version == 1 or not size:
-        return DataLocation(HEADER_SIZE, size)
-    start = HEADER_SIZE + _U32.size
-    if len(prefix) < start or size <= _U32.size:
-        raise Damaged(path, f"needle {key:x}: its body is cut off within data_size")
-    (data_size,) = _U32.unpack_from(prefix, HEADER_SIZE)
-    if data_size >= size - _U32.size:
-        raise Damaged(path, f"needle {key:x}: data of {data_size} bytes runs past a body of {size}")
-    return DataLocation(start, data_size)
+    return DataLocation(*_locate(prefix, version, key, size, path))
 
 
-def unpack(record: Buffer, version: int, *, path: str, verify: bool = True) -> Needle:
+def unpack(record: Buffer, version: int, *, path: str = "", verify: bool = True) -> Needle:
     """Read the record at the start of `record`; what follows it is not looked at, padding may be missing.
 
     Given a memoryview, `data` is a view of the same memory.  With `verify` the data is checked against its crc
-    (a record without data has nothing to check).  Raises Damaged, which names `path` and says what is wrong.
+    (a record of size 0 has nothing to check).  Raises Damaged, which names `path` and says what is wrong.
     """
     cookie, key, size = unpack_header(record, path=path)
-    end = HEADER_SIZE + size
-    if len(record) < end + _TAIL_SIZES[version]:
-        raise Damaged(path, f"needle {key:x}: {len(record)} bytes are too few for a body of {size}")
-    place = data_location(record, version, path=path)
-    data_end = place.offset + place.size
-    data = record[place.offset : data_end]
-    checksum = _checked(data, record, end, key, path) if verify and size else _U32.unpack_from(record, end)[0]
-    append_at_ns = _U64.unpack_from(record, end + 4)[0] if version == CURRENT_VERSION else 0
-    if not size:
-        last_modified, ttl = _read_spare(record, version)
-        return Needle(
-            cookie,
-            key,
-            data,
-            last_modified=last_modified,
-            ttl=ttl,
-            append_at_ns=append_at_ns,
-            checksum=checksum,
-        )
-    if version == 1:
-        return Needle(cookie, key, data, checksum=checksum)
-    fields = _Metadata(record, data_end, end, key, path)
-    return fields.needle(cookie, data, append_at_ns, checksum)
-
-
-def _checked(data: Buffer, record: Buffer, end: int, key: int, path: str) -> int:
-    """Return the crc of the data; raises Damaged when the record has another."""
-    stored: int = _U32.unpack_from(record, end)[0]
+    start, data_size = _locate(record, version, key, size, path)
+    end = start + data_size
+    data = record[start:end]
+    stored = _join(cookie, key, size, data, HEADER_SIZE + size - end, memoryview(record)[end:], version, path)
+    if not verify or not size:
+        return stored
     checksum = crc32c(data)
-    if stored not in {checksum, masked(checksum)}:
-        raise Damaged(path, f"needle {key:x}: the data has crc {checksum:08x}, stored is {stored:08x}")
-    return checksum
+    if checksum == stored.checksum:
+        return stored
+    if not matches(stored.checksum, checksum):
+        raise Damaged(path, f"needle {key:x}: its data has crc {checksum:08x}, stored is {stored.checksum:08x}")
+    return attrs.evolve(stored, checksum=checksum)
 
 
-def _read_spare(record: Buffer, version: int) -> tuple[int | None, Ttl | None]:
+def unpack_around(prefix: Buffer, rest: Buffer, version: int, *, path: str = "") -> Needle:
+    """What a record says about its data, without the data: for files that are streamed.
+
+    `prefix` is the record's first 20 bytes (or more); `rest` is what follows the data, to the end of the record.
+    The needle has empty `data` and, as `checksum`, what is stored: check the data by `matches` when it has gone by.
+    Raises Damaged as `unpack` does.
+    """
+    cookie, key, size = unpack_header(prefix, path=path)
+    start, data_size = _locate(prefix, version, key, size, path)
+    left = HEADER_SIZE + size - start - data_size
+    return _join(cookie, key, size, b"", left, memoryview(rest), version, path)
+
+
+def _locate(prefix: Buffer, version: int, key: int, size: int, path: str) -> tuple[int, int]:
+    """Start of the data in its record, and its size; raises Damaged when it would run past the body."""
+    if version == 1 or not size:
+        return HEADER_SIZE, size
+    start = HEADER_SIZE + _U32.size
+    if len(prefix) < start or size < _U32.size:
+        raise Damaged(path, f"needle {key:x}: its body is cut off within data_size")
+    data_size: int = _U32.unpack_from(prefix, HEADER_SIZE)[0]
+    if data_size > size - _U32.size:
+        raise Damaged(path, f"needle {key:x}: data of {data_size} bytes runs past the end of its body of {size}")
+    return start, data_size
+
+
+def _join(
+    cookie: int, key: int, size: int, data: Buffer, left: int, rest: memoryview, version: int, path: str
+) -> Needle:
+    """Put a needle together: `rest` is the record from the end of the data on, `left` of it belong to the body."""
+    if len(rest) < left + _TAIL_SIZES[version]:
+        raise Damaged(path, f"needle {key:x}: the record is cut off, its body should have {size} bytes")
+    if version == CURRENT_VERSION:
+        checksum, append_at_ns = _TAIL.unpack_from(rest, left)
+    else:
+        checksum, append_at_ns = _U32.unpack_from(rest, left)[0], 0
+    if left:
+        fields = _Metadata(bytes(rest[:left]), key, path)
+        return fields.needle(cookie, data, append_at_ns, checksum)
+    modified, ttl = (None, None) if size else _read_spare(rest, version)
+    return Needle(cookie, key, data, last_modified=modified, ttl=ttl, append_at_ns=append_at_ns, checksum=checksum)
+
+
+def _read_spare(rest: memoryview, version: int) -> tuple[int | None, Ttl | None]:
     """(last_modified, ttl) as the padding of a data-less record keeps them; what it cannot mean is nothing."""
-    start = HEADER_SIZE + _TAIL_SIZES[version]
-    if version != CURRENT_VERSION or len(record) < start + _SPARE_SIZE:
+    start = _TAIL_SIZES[version]
+    if version != CURRENT_VERSION or len(rest) < start + _U32.size:
         return None, None
-    (spare,) = _U32.unpack_from(record, start)
+    (spare,) = _U32.unpack_from(rest, start)
     if spare < _SPARE_TTL:
         return spare or None, None
     try:
@@ -308,16 +329,15 @@ def _read_spare(record: Buffer, version: int) -> tuple[int | None, Ttl | None]:
 
 @attrs.define
 class _Metadata:
-    """Reads the fields behind the data, one after the other, up to the end of the body."""
+    """Reads the fields behind the data, one after the other."""
 
-    record: Buffer
-    position: int
-    end: int
+    fields: bytes
     key: int
     path: str
+    position: int = 1
 
     def needle(self, cookie: int, data: Buffer, append_at_ns: int, checksum: int) -> Needle:
-        flags = self.take(1, "flags")[0]
+        flags = self.fields[0]
         name = self.take_sized(1, "name") if flags & _NAME else b""
         mime = self.take_sized(1, "mime type") if flags & _MIME else b""
         modified = int.from_bytes(self.take(5, "modification time")) if flags & _LAST_MODIFIED else None
@@ -330,7 +350,7 @@ class _Metadata:
             name=name,
             mime=mime,
             last_modified=modified,
-            ttl=ttl or None,
+            ttl=ttl,
             pairs=pairs,
             is_gzipped=bool(flags & _GZIPPED),
             is_manifest=bool(flags & _MANIFEST),
@@ -340,15 +360,15 @@ class _Metadata:
 
     def take(self, size: int, what: str) -> bytes:
         start, self.position = self.position, self.position + size
-        if self.position > self.end:
+        if self.position > len(self.fields):
             raise Damaged(self.path, f"needle {self.key:x}: its {what} runs past the end of its body")
-        return bytes(self.record[start : self.position])
+        return self.fields[start : self.position]
 
     def take_sized(self, width: int, what: str) -> bytes:
         return self.take(int.from_bytes(self.take(width, what)), what)
 
-    def take_ttl(self) -> Ttl:
+    def take_ttl(self) -> Ttl | None:
         try:
-            return Ttl.from_bytes(self.take(2, "time to live"))
+            return Ttl.from_bytes(self.take(2, "time to live")) or None
         except BadTtl as error:
             raise Damaged(self.path, f"needle {self.key:x}: its time to live is unreadable: {error}") from None

@@ -6,9 +6,10 @@
     2       2      time to live: count, unit
     4       2      compaction revision: one more after every vacuum
     6       2      length L of the extra part
-    8       L      extra: protocol buffer of the original, kept as it is (L is 0 in practice)
+    8       L      extra: a protocol buffer, kept as it is
 
-Integers are big-endian.  The first needle record begins at the next multiple of 8.
+Integers are big-endian.  The first needle record begins at the next multiple of 8.  Nobody writes an extra part;
+SeaweedFS 4.48 does not open a volume that has one, so give none to new volumes.
 """
 
 import struct
@@ -56,8 +57,8 @@ class SuperBlock:
         return (fixed + self.extra).ljust(self.size, b"\0")
 
     @classmethod
-    def unpack(cls, data: bytes | memoryview, *, path: str) -> Self:
-        """Read the super block at the start of `data`, which may be longer.
+    def unpack(cls, data: bytes | memoryview, *, path: str = "") -> Self:
+        """Read the super block at the start of `data`, which may be longer: `size` of it says where the records begin.
 
         Raises Damaged, naming `path`, when the bytes are too few or say what cannot be.
         """

@@ -26,8 +26,8 @@ _TEXT: Final = re.compile(r"([0-9]{1,12})([mhdwMy]?)", re.ASCII)
 class Ttl:
     """A count of units; false when it sets no limit."""
 
-    count: int = 0
-    unit: int = 0
+    count: int = attrs.field(default=0, validator=attrs.validators.in_(range(_MAX_COUNT + 1)))
+    unit: int = attrs.field(default=0, validator=attrs.validators.in_(range(len(_MINUTES))))
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -13,7 +13,7 @@ has the value nought of its type.  SeaweedFS's own, for a new volume:
     ecShardConfig      object  null
     readOnlyCanDelete  bool    false
 
-What is not understood here is kept and written back.
+What is not understood here is kept and written back (SeaweedFS 4.48 keeps strange keys, too).
 """
 
 import json
@@ -78,6 +78,7 @@ class VolumeInfo:
 def _json_object(text: str | bytes, path: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()  # what is kept must be fit to be written
     except (ValueError, RecursionError) as error:
         raise Damaged(path, f"not JSON: {error}") from None
     if not isinstance(document, dict):

@@ -1,0 +1,49 @@
+"""`weedtw master|volume|server`: the daemon with its own reactor and its own log."""
+
+import sys
+from collections.abc import Sequence
+
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    jsonFileLogObserver,
+    textFileLogObserver,
+)
+
+from weedtw import __version__
+from weedtw.cli.daemon import give_up
+from weedtw.cli.services import make_daemon
+from weedtw.cli.usage import help_text
+from weedtw.config.load import Loaded, load
+from weedtw.config.network import OwnNetwork
+from weedtw.config.vocabulary import Program
+from weedtw.errors import WeedError
+
+
+def run(program: Program, arguments: Sequence[str]) -> int:
+    """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit(1)."""
+    command = f"weedtw {program}"
+    try:
+        loaded = load(program, arguments, OwnNetwork())
+    except WeedError as error:
+        give_up(command, error)
+    if not isinstance(loaded, Loaded):
+        print(help_text(program, command, log=True) if loaded.asks_help else f"weedtw {__version__}")
+        return 0
+    _begin_logging(loaded)
+    from twisted.internet import reactor
+
+    daemon = make_daemon(command, loaded, reactor)
+    daemon.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
+    reactor.run()
+    return 0
+
+
+def _begin_logging(loaded: Loaded) -> None:
+    make_observer = jsonFileLogObserver if loaded.log_format == "json" else textFileLogObserver
+    least = LogLevelFilterPredicate(LogLevel.levelWithName(loaded.log_level))
+    observer = FilteringLogObserver(make_observer(sys.stderr), [least])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

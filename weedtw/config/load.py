@@ -1,0 +1,57 @@
+"""From a command line to a configuration: options, the file they name, the objects."""
+
+import os.path
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from weedtw.config.arguments import CommandLine, Settings, parse_arguments
+from weedtw.config.build import Values, build_master, build_server, build_volume
+from weedtw.config.file import read_file
+from weedtw.config.model import MasterConfig, ServerConfig, VolumeConfig
+from weedtw.config.network import Network
+from weedtw.config.options import LOG
+from weedtw.config.vocabulary import Program, vocabulary
+from weedtw.errors import ConfigError
+
+FILE_NAME = "weedtw.toml"  # in the folder that -config_dir names
+
+Config = MasterConfig | VolumeConfig | ServerConfig
+
+_BUILD: Mapping[Program, Callable[[Settings, Network], Config]] = {
+    "master": build_master,
+    "volume": build_volume,
+    "server": build_server,
+}
+
+
+@attrs.frozen
+class Loaded:
+    """What a daemon is to do: its configuration, how it logs, and what its user should know."""
+
+    config: Config
+    log_format: str
+    log_level: str
+    notes: tuple[str, ...]
+
+
+def load(program: Program, arguments: Sequence[str], network: Network, *, log: bool = True) -> Loaded | CommandLine:
+    """The configuration that a command line asks for, or the command line itself when it asks for help.
+
+    `log` says whether `--logFormat` and `--logLevel` are options here.  Raises ConfigError.
+    """
+    line = parse_arguments(arguments, vocabulary(program, log=log))
+    if line.asks_help or line.asks_version:
+        return line
+    settings: Settings = {**_file_settings(line), **line.settings}
+    logging = Values.read(LOG, settings)
+    config = _BUILD[program](settings, network)
+    return Loaded(config, logging["logFormat"], logging["logLevel"], tuple(line.notes))
+
+
+def _file_settings(line: CommandLine) -> Settings:
+    if line.config is not None and line.config_dir is not None:
+        raise ConfigError("--config_dir", "contradicts --config; give one of them")
+    if line.config_dir is not None:
+        return read_file(os.path.join(line.config_dir, FILE_NAME))
+    return {} if line.config is None else read_file(line.config)

@@ -1,0 +1,214 @@
+"""One port per daemon: the first bytes of a connection decide which protocol speaks on it.
+
+A connection that begins with a registered prefix (`b"BEAT/1 "`) is handed, with the bytes read so far, to
+that prefix's protocol; every other is HTTP.
+
+    site = make_site(app.resource(), reactor=reactor, body_limit=256 << 20,
+                     protocols={b"BEAT/1 ": beats.build_protocol})
+    port = reactor.listenTCP(9333, site)
+    …
+    await port.stopListening()
+    await site.drain(10)
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from typing import Protocol as TypingProtocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web import server
+from twisted.web.http import Request as TwistedRequest
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource
+
+from weedtw.http.deadline import Deadline
+from weedtw.http.http11 import HttpChannel, Patience
+from weedtw.http.requests import Request
+from weedtw.http.spool import Budget, Room
+
+ProtocolFactory = Callable[[], IProtocol]
+Admission = Callable[[Request], int | None]
+
+
+class Site(server.Site):
+    """What all connections of one port share.  Use it as the port's factory; make it with `make_site`."""
+
+    requestFactory: type[Request]
+    reactor: IReactorTime
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        reactor: IReactorTime,
+        body_limit: int,
+        patience: Patience,
+        protocols: Mapping[bytes, ProtocolFactory],
+        room: Room,
+        admission: Admission | None,
+    ) -> None:
+        super().__init__(resource, requestFactory=Request, reactor=reactor)  # type: ignore[no-untyped-call]
+        self.body_limit = body_limit
+        self.patience = patience
+        self.protocols = dict(protocols)
+        self.room = room
+        self.stopping = False
+        self._admission = admission
+        self._open: set[Closable] = set()
+        self._drained: list[Deferred[None]] = []
+        self._date = (0, b"")
+
+    def buildProtocol(self, addr: IAddress | None) -> "FirstBytes":  # type: ignore[override]  # noqa: ARG002
+        """A connection that does not know yet what it will speak."""
+        return FirstBytes(self)
+
+    def startFactory(self) -> None:
+        """Nothing to start: there is no access log that would have to tell the time."""
+
+    def stopFactory(self) -> None:
+        """Nothing to stop."""
+
+    def log(self, request: TwistedRequest) -> None:
+        """Requests are counted by those who answer them; there is no access log."""
+
+    def date(self) -> bytes:
+        """The time as HTTP writes it."""
+        now = int(self.reactor.seconds())
+        if self._date[0] != now:
+            self._date = (now, datetimeToString(now))
+        return self._date[1]
+
+    def admit(self, request: Request) -> int:
+        """The most bytes this request's body may have; raises what refuses the request before its body comes."""
+        limit = self._admission(request) if self._admission is not None else None
+        return self.body_limit if limit is None else limit
+
+    def connected(self, connection: "Closable") -> None:
+        """A connection is there that `drain` has to end."""
+        self._open.add(connection)
+        if self.stopping:
+            connection.finish_up()
+
+    def disconnected(self, connection: "Closable") -> None:
+        """A connection has gone, or is another protocol's."""
+        self._open.discard(connection)
+        if not self._open:
+            waiting, self._drained = self._drained, []
+            for drained in waiting:
+                drained.callback(None)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Close idle HTTP connections, let requests under way finish within `seconds`, then cut the rest.
+
+        Stop listening first.  Connections handed to another protocol are that protocol's to close.
+        """
+        self.stopping = True
+        for connection in list(self._open):
+            connection.finish_up()
+        drained: Deferred[None] = Deferred()
+        if not self._open:
+            drained.callback(None)
+            return drained
+        cut: IDelayedCall = self.reactor.callLater(seconds, self._cut)
+        self._drained.append(drained)
+        return drained.addCallback(lambda _: cut.cancel() if cut.active() else None)
+
+    def _cut(self) -> None:
+        for connection in list(self._open):
+            connection.abort()
+
+
+class Closable(TypingProtocol):
+    """What `drain` can end."""
+
+    def finish_up(self) -> None:
+        """Close when nothing is under way any more."""
+
+    def abort(self) -> None:
+        """Cut at once."""
+
+
+class FirstBytes(Protocol):
+    """A connection until its first bytes have said what it speaks; then it passes everything on."""
+
+    transport: Any
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._seen = b""
+        self._next: IProtocol | None = None
+        self._deadline = Deadline(site.reactor, self._gave_no_sign)
+
+    def connectionMade(self) -> None:
+        """Wait for the first bytes; whoever sends none is not waited for."""
+        self._deadline.set(self._site.patience.idle)
+        self._site.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Pass bytes on, or look at the first ones."""
+        if self._next is not None:
+            self._next.dataReceived(data)
+            return
+        self._seen += data
+        if any(prefix.startswith(self._seen) and prefix != self._seen for prefix in self._site.protocols):
+            return  # it may yet become that prefix
+        self._deadline.drop()
+        build = next((f for prefix, f in self._site.protocols.items() if self._seen.startswith(prefix)), None)
+        self._next = build() if build is not None else HttpChannel(self._site)
+        seen, self._seen = self._seen, b""
+        self._next.makeConnection(self.transport)
+        self._site.disconnected(self)
+        self._next.dataReceived(seen)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Pass the end on."""
+        self._deadline.drop()
+        if self._next is not None:
+            self._next.connectionLost(reason)
+        else:
+            self._site.disconnected(self)
+
+    def finish_up(self) -> None:
+        """Close: nothing has begun."""
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Cut at once."""
+        self.transport.abortConnection()
+
+    def _gave_no_sign(self) -> None:
+        self.transport.loseConnection()
+
+
+def make_site(
+    resource: IResource,
+    *,
+    reactor: IReactorTime,
+    body_limit: int,
+    idle_timeout: float = 30.0,
+    protocols: Mapping[bytes, ProtocolFactory] | None = None,
+    in_flight_limit: int | None = None,
+    spool_folder: str | None = None,
+    admission: Admission | None = None,
+    patience: Patience | None = None,
+) -> Site:
+    """The factory for a daemon's one port.
+
+    `body_limit` is the most bytes of one request's body, `in_flight_limit` of all bodies being received or
+    worked on together (None: no limit; at most 256 MiB of them lie in memory in any case).  Bodies over 1 MiB go
+    to unnamed files in `spool_folder` (None: the system's folder for temporary files).  `admission` is asked with
+    the head of each request before its body is taken: it raises a WeedError to refuse it, and returns a body
+    limit of its own or None.  `idle_timeout` is in seconds; `patience` sets every time-out.
+    """
+    return Site(
+        resource,
+        reactor=reactor,
+        body_limit=body_limit,
+        patience=patience or Patience(idle=idle_timeout),
+        protocols=protocols or {},
+        room=Room(in_flight=Budget(in_flight_limit), folder=spool_folder),
+        admission=admission,
+    )

@@ -1,0 +1,379 @@
+"""HTTP/1.1 on one connection: limits, time-outs, refusals that reach the client, pipelining in order.
+
+twisted.web's channel keeps the side that writes; the side that reads is made anew here.  It falls short there:
+a drip of bytes holds a connection for ever, 100 Continue is sent before anything is checked, folded header lines
+and Transfer-Encoding: identity are taken, refusals are bare, a body has no limit, and closing with
+unread bytes lets the kernel throw away an answer that the client has not read yet.
+
+A connection is in one phase at a time:
+
+    HEAD    waits for, or has a part of, the head of a request
+    BODY    takes the body of that request into its spool
+    BUSY    the request is being answered; what is pipelined behind it waits, a little of it in memory
+    LINGER  a refusal was written; what the client still sends is thrown away, for a while
+    CLOSED  nothing is read any more
+"""
+
+import enum
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http_headers import Headers
+
+from weedtw.errors import BadMessage, WeedError
+from weedtw.http.deadline import Deadline
+from weedtw.http.framing import ChunkedFraming, Framing, LengthFraming
+from weedtw.http.head import END, RequestHead, check_beginning, parse_head
+from weedtw.http.requests import SERVER, Request
+from weedtw.http.responses import error_headers, error_value, render_json, status_of
+from weedtw.http.spool import Spool
+
+if TYPE_CHECKING:
+    from weedtw.http.channel import Site
+
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])
+_EMPTY_LINES = 4  # before a request line; more of them are no HTTP
+
+
+@attrs.frozen
+class Patience:
+    """How long a client may take, in seconds, and how slow it may be."""
+
+    idle: float = 30.0  # without a byte of a next request
+    head: float = 20.0  # from the first byte of a head to its last
+    window: float = 20.0  # a body, or an answer, has to move by `rate` bytes a second within each
+    rate: int = 1024  # bytes a second, on average over a window
+    linger: float = 10.0  # taking what a refused client still sends
+    linger_bytes: int = 256 << 20
+    eager: int = 16 * 1024  # bytes of pipelined requests held while one is being answered
+
+
+class Phase(enum.Enum):
+    """What a connection is doing; see the module."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    BUSY = enum.auto()
+    LINGER = enum.auto()
+    CLOSED = enum.auto()
+
+
+class HttpChannel(HTTPChannel):
+    """The server's side of one HTTP connection.  `site` is set by whoever makes it, before `makeConnection`."""
+
+    log = Logger()
+    site: "Site"
+    transport: Any  # a connection that can be paused, half closed when it is TCP, and aborted
+    requests: list[Request]
+
+    def __init__(self, site: "Site") -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.site = self.factory = site
+        self.patience = site.patience
+        self.phase = Phase.HEAD
+        self.persistent = True
+        self._deadline = Deadline(site.reactor, self._too_slow)
+        self._in = bytearray()  # received and not yet understood
+        self._searched = 0  # bytes of _in that were searched for the end of a head
+        self._empty_lines = 0
+        self._head: RequestHead | None = None
+        self._framing: Framing | None = None
+        self._moved = 0  # bytes of body since the window began; in LINGER, bytes thrown away
+        self._stepping = False
+        self._reading = True  # whether the transport was last told to read
+        self._unsent = 0  # bytes handed to the transport since it was last empty
+
+    # ------------------------------------------------------------- the connection
+
+    def connectionMade(self) -> None:
+        """Wait for the first request."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._networkProducer = self.transport
+        self.transport.registerProducer(self, True)
+        self.site.connected(self)
+        self._await_head()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self.phase is Phase.BODY and not self._in:
+            self._guard_step(lambda: self._take_body(data))
+        elif self.phase is Phase.LINGER:
+            self._throw_away(data)
+            return
+        elif self.phase is Phase.CLOSED:
+            return
+        else:
+            if self.phase is Phase.HEAD and not self._in:
+                self._deadline.set(self.patience.head)
+            self._in += data
+        self._advance()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone; so is the request under way."""
+        self.phase = Phase.CLOSED
+        self._deadline.drop()
+        self._in.clear()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.requests.clear()
+        self.site.disconnected(self)
+
+    def finish_up(self) -> None:
+        """Close as soon as the request under way, if there is one, is answered: the server is stopping."""
+        self.persistent = False
+        if self.phase is Phase.HEAD:
+            self._close()
+
+    def abort(self) -> None:
+        """Cut the connection, unsent bytes and all."""
+        self.phase = Phase.CLOSED
+        self.transport.abortConnection()
+
+    # ------------------------------------------------------------- from bytes to requests
+
+    def _advance(self) -> None:
+        """Understand as much of what was received as can be acted on now; never runs inside itself."""
+        if self._stepping:
+            return
+        while self._guard_step(self._step):
+            pass
+        self._steer_reading()
+
+    def _guard_step(self, step: Callable[[], bool]) -> bool:
+        """Run one step; what is wrong with the client's bytes becomes a refusal."""
+        self._stepping = True
+        try:
+            return step()
+        except WeedError as error:
+            self._refuse(error)
+            return False
+        finally:
+            self._stepping = False
+
+    def _step(self) -> bool:
+        """One head, or one stretch of body; False when there is nothing more to do now."""
+        if self.phase is Phase.HEAD:
+            return self._take_head()
+        if self.phase is Phase.BODY and self._in:
+            data = bytes(self._in)
+            self._in.clear()
+            return self._take_body(data)
+        return False
+
+    def _take_head(self) -> bool:
+        while self._in.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > _EMPTY_LINES:
+                raise BadMessage("too many empty lines before a request")
+            del self._in[:2]
+        end = self._in.find(END, max(0, self._searched - len(END) + 1))
+        if end < 0:
+            check_beginning(bytes(self._in), self._searched)
+            self._searched = len(self._in)
+            return False
+        head = parse_head(bytes(self._in[:end]))
+        del self._in[: end + len(END)]
+        self._searched = self._empty_lines = 0
+        self._begin(head)
+        return True
+
+    def _begin(self, head: RequestHead) -> None:
+        """Admit or refuse a request by its head, before any of its body is taken."""
+        self._head = head
+        self.persistent = head.keep_alive and not self.site.stopping
+        request = self.site.requestFactory(self)
+        self.requests.append(request)
+        for name, value in head.fields:
+            request.requestHeaders.addRawHeader(name, value)
+        request.method, request.uri, request.clientproto = head.method, head.target, head.version
+        request.path = head.target.partition(b"?")[0]
+        limit = self.site.admit(request)
+        request.content = Spool(self.site.room, limit, head.body_length)
+        if head.body_length == 0:
+            self._dispatch()
+            return
+        self._framing = ChunkedFraming() if head.body_length is None else LengthFraming(head.body_length)
+        self.phase = Phase.BODY
+        self._moved = 0
+        self._deadline.set(self.patience.window)
+        if head.expects_continue and not self._in:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take_body(self, data: bytes) -> bool:
+        assert self._framing is not None
+        spool = self.requests[-1].content
+        for piece in self._framing.feed(data):
+            spool.write(piece)
+            self._moved += len(piece)
+        if not self._framing.done:
+            return False
+        self._in[:0] = self._framing.rest
+        self._dispatch()
+        return True
+
+    def _dispatch(self) -> None:
+        """Let the request be answered."""
+        head, self._head, self._framing = self._head, None, None
+        assert head is not None
+        self.phase = Phase.BUSY
+        self._handlingRequest = True
+        self._deadline.clear()
+        self.requests[-1].requestReceived(head.method, head.target, head.version)
+
+    def requestDone(self, request: Request) -> None:
+        """The answer is written; go on with what was pipelined behind the request, or close."""
+        assert self.requests == [request]
+        self.requests.clear()
+        self._handlingRequest = False
+        if self.phase is not Phase.BUSY:
+            return
+        if not self.persistent:
+            self._close()
+            return
+        self._await_head()
+        self._advance()
+
+    def _await_head(self) -> None:
+        self.phase = Phase.HEAD
+        if self._waitingForTransport:
+            self._deadline.set(self._time_to_send())
+        else:
+            self._deadline.set(self.patience.head if self._in else self.patience.idle)
+
+    # ------------------------------------------------------------- refusing and closing
+
+    def _refuse(self, error: WeedError) -> None:
+        """Answer a request that was not admitted, so that the client sees the answer, and close."""
+        body = b"" if self._head is not None and self._head.method == b"HEAD" else render_json(error_value(error))
+        status = status_of(error)
+        lines = [
+            b"HTTP/1.1 %d %s" % (status, RESPONSES.get(status, b"Error")),
+            b"Server: " + SERVER,
+            b"Date: " + self.site.date(),
+            b"Content-Type: application/json",
+            b"X-Content-Type-Options: nosniff",
+            *(name + b": " + value for name, value in error_headers(error)),
+            b"Content-Length: %d" % len(render_json(error_value(error))),
+            b"Connection: close",
+        ]
+        for request in self.requests:
+            if request.content is not None:
+                request.content.close()
+        self.requests.clear()
+        self._in.clear()
+        self._framing = None
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and take what is still on its way: closing now could destroy the answer."""
+        self.phase = Phase.LINGER
+        self._moved = 0
+        self.transport.unregisterProducer()
+        half_closes: bool = ITCPTransport.providedBy(self.transport)
+        if not half_closes:
+            self._close()
+            return
+        self._deadline.set(self.patience.linger)
+        self.transport.loseWriteConnection()
+        self.transport.resumeProducing()
+
+    def _throw_away(self, data: bytes) -> None:
+        self._moved += len(data)
+        if self._moved > self.patience.linger_bytes:
+            self.abort()
+
+    def _close(self) -> None:
+        """Close once what was written is sent, however long the client takes within reason."""
+        self.phase = Phase.CLOSED
+        self._deadline.set(self._time_to_send())
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+    def _too_slow(self) -> None:
+        """The client has used up its time."""
+        if self.phase is Phase.HEAD and not self._in and not self._waitingForTransport:
+            self._close()
+        elif self.phase is Phase.HEAD and not self._waitingForTransport:
+            self._refuse(BadMessage("the head of the request did not come in time", 408))
+        elif self.phase is Phase.BODY and not self._waitingForTransport:
+            if self._moved >= self.patience.rate * self.patience.window:
+                self._moved = 0
+                self._deadline.set(self.patience.window)
+            else:
+                self._refuse(BadMessage("the body of the request comes too slowly", 408))
+        else:
+            self.abort()
+
+    # ------------------------------------------------------------- writing
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """Write the head of an answer; decides for good whether the connection stays open after it."""
+        if self.site.stopping:
+            self.persistent = False
+        lines = [b"HTTP/1.1 " + code + b" " + reason]
+        for name, values in headers.getAllRawHeaders():
+            if name != b"Connection":
+                lines += [name + b": " + value.translate(None, _CONTROLS) for value in values]
+        if version == b"HTTP/1.0":
+            sized = headers.hasHeader(b"Content-Length") or code in (b"204", b"304")
+            self.persistent = self.persistent and sized
+            if self.persistent:
+                lines.append(b"Connection: keep-alive")
+        if not self.persistent:
+            lines.append(b"Connection: close")
+        self.write(b"\r\n".join(lines) + b"\r\n\r\n")
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport."""
+        self._unsent += len(data)
+        self.transport.write(data)
+
+    def writeSequence(self, iovec: "list[bytes]") -> None:
+        """Hand several byte strings to the transport."""
+        self._unsent += sum(map(len, iovec))
+        self.transport.writeSequence(iovec)
+
+    def pauseProducing(self) -> None:
+        """The client takes our bytes slower than they come: stop the producer, and give the client a time."""
+        self._waitingForTransport = True
+        self._deadline.set(self._time_to_send())
+        if self._requestProducer is not None:
+            self._requestProducer.pauseProducing()
+        self._steer_reading()
+
+    def resumeProducing(self) -> None:
+        """Everything written so far is sent."""
+        self._waitingForTransport = False
+        self._unsent = 0
+        if self.phase is Phase.HEAD:
+            self._await_head()
+        elif self.phase is Phase.BODY:
+            self._deadline.set(self.patience.window)
+        elif self.phase is Phase.BUSY:
+            self._deadline.clear()
+        if self._requestProducer is not None:
+            self._requestProducer.resumeProducing()
+        self._steer_reading()
+
+    def _time_to_send(self) -> float:
+        """Seconds that a client may take for what is unsent."""
+        return self.patience.window + self._unsent / self.patience.rate
+
+    def _steer_reading(self) -> None:
+        """Read from the client only what can be acted on or is little enough to keep."""
+        if self.phase is Phase.LINGER or self.phase is Phase.CLOSED:
+            return
+        busy = self.phase is Phase.BUSY  # then go on reading, so as to see the client leave
+        reading = len(self._in) <= self.patience.eager if busy else not self._waitingForTransport
+        if reading != self._reading:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
