@@ -1,9 +1,9 @@
 """The driver of one node: brings the core its time, its disk and its network, and its callers their answers.
 
 The Ready loop is the contract of `core.py` in practice: store, then send, apply, advance.  Storing happens on one
-thread of its own, one update at a time; while it runs, messages and proposals go on being taken in, and heartbeats go
-on leaving, so that a slow disk costs throughput and not the lead.  A disk that is stuck for longer than `stuck` seconds
-costs the lead, and nothing is promised until it moves again.  A disk that fails stops the node.
+thread of its own, one update at a time; while it runs, messages and proposals go on being taken in, and heartbeats
+go on leaving, so that a slow disk costs throughput and not the lead.  A disk that is stuck for longer than `stuck`
+seconds costs the lead, and nothing is promised until it moves again.  A disk that fails stops the node.
 """
 
 import random
@@ -12,7 +12,7 @@ from typing import Protocol as Interface
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -123,19 +123,19 @@ class RaftNode(Service):
 
     def startService(self) -> None:
         """Join in."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._transport.start()
         self._ticker.start(self._timing.tick, now=False).addErrback(self._bug)
         self._turn()
 
-    def stopService(self) -> "Deferred[None]":
+    def stopService(self) -> "Deferred[object]":
         """Leave; the deferred fires when the last write has ended and the connections are closed."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         if self._ticker.running:
             self._ticker.stop()
         self._fail_waiters(Unavailable("this node is shutting down"))
-        waits = [self._transport.stop(), self._when_idle()]
-        return DeferredList(waits, consumeErrors=True).addCallback(lambda _: self._close())
+        hung_up = self._transport.stop()
+        return self._when_idle().addCallback(lambda _: self._close()).addCallback(lambda _: hung_up)
 
     def _close(self) -> None:
         if self.failed is None:
@@ -146,14 +146,14 @@ class RaftNode(Service):
     def propose(self, data: bytes) -> "Deferred[object]":
         """Replicate a command; fires with what the state machine's `apply` returned.
 
-        Fails with `NotLeader`, `TooBusy` or `BadRequest` when nothing was proposed; with `MaybeCommitted` when it was, and
-        its fate is unknown; with `NotLeader` again when another leader's entry has taken its place; or with what `apply`
-        raised.
+        Fails with `NotLeader`, `TooBusy` or `BadRequest` when nothing was proposed; with `MaybeCommitted` when it
+        was, and its fate is unknown; with `NotLeader` again when another leader has put its entry there; or with what
+        `apply` raised.
         """
         return self._propose(lambda: self.core.propose(data))
 
     def change(self, change: Change) -> "Deferred[object]":
-        """Change the membership; fires when the change is committed.  Fails like `propose`, or with `ChangeRefused`."""
+        """Change the membership; fires when that is committed.  Fails like `propose`, or with `ChangeRefused`."""
         return self._propose(lambda: self.core.change(change))
 
     def read_index(self) -> "Deferred[None]":
@@ -363,7 +363,7 @@ class RaftNode(Service):
         self._reads.remove(read)
         if read.timer is not None:
             read.timer.cancel()
-        read.waiting.callback(outcome)  # type: ignore[arg-type]  # a Failure starts the errback chain
+        read.waiting.callback(outcome)
 
     def _fail_waiters(self, error: WeedError) -> None:
         proposals, self._proposals = self._proposals, {}

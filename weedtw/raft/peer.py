@@ -1,27 +1,32 @@
 """Connections between nodes: hellos checked, lines in, lines out.
 
 Each node dials every other one and only speaks on the connections that it dialled; what it hears comes in on those
-that were dialled to it.  So there is one connection per pair and direction, and a broken one needs no agreement on who
-repairs it.  Messages to a node that cannot be reached are dropped: Raft sends again what matters.
+that were dialled to it.  So there is one connection per pair and direction, and no question who repairs a broken one.
+Messages to a node that cannot be reached are dropped: Raft sends again what matters.
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol as Interface
+from typing import cast
 
 import attrs
 from cryptography import x509
+from OpenSSL import crypto
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError as NothingListens
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IProtocol,
     IProtocolFactory,
     IPushProducer,
     IReactorTime,
     ISSLTransport,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -69,27 +74,32 @@ def check_certificate(hello: Hello, certificate: x509.Certificate) -> None:
         raise PeerError(hello.address, f"its certificate is for {', '.join(hosts)}, not for {host}")
 
 
-class _Connection(LineReceiver, TimeoutMixin):
+class _Connection(ABC, LineReceiver, TimeoutMixin):
     """What both directions share: bounded lines, one hello in bounded time, an end that says why."""
 
     delimiter = b"\r\n"
     MAX_LENGTH = lines.MAX_LINE
     log = Logger()
     hello: Hello | None = None  # the other side's, once admitted
+    transport: ITCPTransport
 
     def __init__(self, clock: IReactorTime) -> None:
-        self.callLater = clock.callLater
+        self._clock = clock
+
+    def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
+        """Where `TimeoutMixin` gets its time from."""
+        return self._clock.callLater(period, func)
 
     def connectionMade(self) -> None:
-        self.setTimeout(HELLO_TIMEOUT)
+        self.setTimeout(HELLO_TIMEOUT)  # type: ignore[no-untyped-call]
 
     def timeoutConnection(self) -> None:
         self.refuse(f"no hello within {HELLO_TIMEOUT:g} s")
 
-    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
-        self.setTimeout(None)
+    def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002 - Twisted's signature
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
 
-    def lineLengthExceeded(self, line: bytes) -> None:
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: ARG002 - Twisted's signature
         self.refuse(f"a line is longer than {self.MAX_LENGTH} bytes")
 
     def lineReceived(self, line: bytes) -> None:
@@ -100,28 +110,28 @@ class _Connection(LineReceiver, TimeoutMixin):
                     check_certificate(hello, _certificate_of(self.transport))
                 self.greeted(hello)
                 self.hello = hello
-                self.setTimeout(None)
+                self.setTimeout(None)  # type: ignore[no-untyped-call]
             else:
                 self.messaged(self.hello, line)
         except WeedError as error:
             self.refuse(str(error))
 
+    @abstractmethod
     def greeted(self, hello: Hello) -> None:
         """The other side's hello has come; raises `WeedError` to end the connection."""
-        raise BadRequest("no hello is expected here")
 
+    @abstractmethod
     def messaged(self, hello: Hello, line: bytes) -> None:
         """A further line has come; raises `WeedError` to end the connection."""
-        raise BadRequest("nothing but the answer to the hello is expected on this connection")
 
     def refuse(self, reason: str) -> None:
         """Say why, and close."""
         self.log.warn(
             "connection with {peer} ended: {reason}", peer=self.hello or self.transport.getPeer(), reason=reason
         )
-        self.setTimeout(None)
-        self.clearLineBuffer()
-        self.sendLine(lines.encode_refusal(reason))
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        self.sendLine(lines.encode_refusal(reason))  # type: ignore[no-untyped-call]
         self.transport.loseConnection()
 
 
@@ -129,7 +139,9 @@ def _certificate_of(transport: ISSLTransport) -> x509.Certificate:
     certificate = transport.getPeerCertificate()
     if certificate is None:
         raise BadRequest("a certificate is required here, and none was shown")
-    return certificate.to_cryptography()  # type: ignore[no-any-return]
+    return x509.load_der_x509_certificate(
+        crypto.dump_certificate(crypto.FILETYPE_ASN1, cast("crypto.X509", certificate))
+    )
 
 
 class Inbound(_Connection):
@@ -144,7 +156,7 @@ class Inbound(_Connection):
     def greeted(self, hello: Hello) -> None:
         """Admit or refuse the caller."""
         self._own = self._listener.admit(hello)
-        self.sendLine(lines.encode_hello(self._own))
+        self.sendLine(lines.encode_hello(self._own))  # type: ignore[no-untyped-call]
 
     def messaged(self, hello: Hello, line: bytes) -> None:
         """Hand a message on."""
@@ -165,10 +177,10 @@ class Outbound(_Connection):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.transport.setTcpNoDelay(True)
-        self.transport.registerProducer(self, True)
-        self.sendLine(lines.encode_hello(self._link.own_hello()))
+        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.sendLine(lines.encode_hello(self._link.own_hello()))  # type: ignore[no-untyped-call]
 
-    def connectionLost(self, reason: Failure | None = None) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure | None = None) -> None:
         super().connectionLost(reason)
         self._link.down(self)
 
@@ -181,6 +193,11 @@ class Outbound(_Connection):
             raise PeerError(hello.address, f"is node {hello.node}, expected {self._link.node}")
         self._link.up(self)
 
+    def messaged(self, hello: Hello, line: bytes) -> None:
+        """The only line expected on this way is the answer to the hello, or later the reason of an end."""
+        lines.decode_hello(line)
+        raise BadRequest(f"{hello.node} speaks where it should listen")
+
     def send(self, message: Message) -> None:
         """Write one message, unless the other side has stopped reading."""
         line = lines.encode(message)
@@ -188,7 +205,7 @@ class Outbound(_Connection):
             if self._unsent + len(line) > MAX_UNSENT:
                 return
             self._unsent += len(line)
-        self.sendLine(line)
+        self.sendLine(line)  # type: ignore[no-untyped-call]
 
     def pauseProducing(self) -> None:
         """The transport's buffer is full."""
@@ -203,26 +220,29 @@ class Outbound(_Connection):
 
 
 @implementer(IProtocolFactory)
-@attrs.frozen
+@attrs.define(eq=False)
 class _OutboundFactory(Factory):
     link: "Link"
     clock: IReactorTime
 
     noisy = False
 
-    def buildProtocol(self, addr: IAddress) -> Outbound:
+    def buildProtocol(self, addr: IAddress | None) -> Outbound:  # noqa: ARG002 - Twisted's signature
         return Outbound(self.link, self.clock)
 
 
 @implementer(IStreamClientEndpoint)
 @attrs.frozen
 class _Watched:
-    """An endpoint that reports when nothing listens there."""
+    """An endpoint that reports when it is dialled, and when nothing listens there."""
 
     endpoint: IStreamClientEndpoint
+    dialling: Callable[[], None]
     refused: Callable[[], None]
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+        self.dialling()
+
         def failed(failure: Failure) -> Failure:
             if failure.check(NothingListens):
                 self.refused()
@@ -258,6 +278,7 @@ class Link:
         self._service: ClientService | None = None
         self._connection: Outbound | None = None
         self._failures = 0  # attempts since it was last up
+        self._pausing = False  # between two attempts
 
     @property
     def connected(self) -> bool:
@@ -266,7 +287,7 @@ class Link:
 
     def start(self) -> None:
         """Begin to dial."""
-        endpoint = _Watched(self._connect(self.address), lambda: self._refused(self.node))
+        endpoint = _Watched(self._connect(self.address), self._dialling, lambda: self._refused(self.node))
         factory = _OutboundFactory(self, self._clock)
         self._service = ClientService(endpoint, factory, retryPolicy=self._pause, clock=self._clock)
         self._service.startService()
@@ -280,8 +301,12 @@ class Link:
         return stopped
 
     def dial_now(self) -> None:
-        """The other side has just called us, so it is there: do not wait out the pause."""
-        if self._connection is None and self._service is not None:
+        """The other side has just called us, so it is there: do not wait out the pause.
+
+        An attempt under way is left alone: two nodes that call each other would otherwise hang up on each other, again
+        and again.
+        """
+        if self._pausing and self._service is not None:
             self._service.stopService()
             self.start()
 
@@ -301,12 +326,16 @@ class Link:
             self._connection = None
             self._lost(self.node)
 
-    def _pause(self, attempt: int) -> float:
+    def _dialling(self) -> None:
+        self._pausing = False
+
+    def _pause(self, attempt: int) -> float:  # noqa: ARG002 - the signature of a retry policy
         """Seconds before the next attempt.
 
         Counted by admissions, not by `attempt`: a peer that takes the connection and refuses the hello is no success.
         """
         self._failures += 1
+        self._pausing = True
         if self._failures == 0:
             return 0.0
         return float(min(MAX_PAUSE, 0.025 * 2.0 ** min(self._failures, 10)) * (0.5 + self._rng.random()))

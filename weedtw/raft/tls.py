@@ -52,4 +52,5 @@ class Certificates:
     def acceptor(self) -> ssl.CertificateOptions:
         """A server context that demands the caller's certificate."""
         authority = ssl.Certificate.loadPEM(self.authority)
-        return ssl.PrivateCertificate.loadPEM(self.own).options(authority)
+        options: ssl.CertificateOptions = ssl.PrivateCertificate.loadPEM(self.own).options(authority)
+        return options

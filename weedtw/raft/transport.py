@@ -50,7 +50,7 @@ class Transport:
         self._running = True
         self.follow(self._node.core.log.membership)
 
-    def stop(self) -> "Deferred[object]":
+    def stop(self) -> "Deferred[list[tuple[bool, None]]]":
         """Hang up on everybody."""
         self._running = False
         links, self._links = self._links, {}
