@@ -18,26 +18,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from typing import IO, Any
+from urllib.parse import quote
 
 from weedtw.errors import BadRequest, FolderInUse, StoreFailed
+from weedtw.raft import rows
 from weedtw.raft.membership import Membership
-from weedtw.raft.messages import Entry, EntryKind, HardState, Snapshot
+from weedtw.raft.messages import HardState, Snapshot
 from weedtw.raft.storage import Identity, StoredState, Update
 
 APPLICATION_ID = 0x77656564  # "weed"
 SCHEMA_VERSION = 1
 _MAGIC = b"SQLite format 3\x00"
-
-_SCHEMA = """
-    CREATE TABLE identity (only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-        cluster TEXT NOT NULL, node TEXT NOT NULL);
-    CREATE TABLE hard_state (only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-        term INTEGER NOT NULL, vote TEXT, commit_index INTEGER NOT NULL);
-    CREATE TABLE snapshot (only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-        at_index INTEGER NOT NULL, at_term INTEGER NOT NULL, membership TEXT NOT NULL, data BLOB NOT NULL);
-    CREATE TABLE log (at_index INTEGER PRIMARY KEY,
-        at_term INTEGER NOT NULL, kind INTEGER NOT NULL, data BLOB NOT NULL);
-"""
+_WAL_KEPT = 16 * 1024 * 1024  # bytes; a longer log of SQLite's own is cut back to this when it starts over
 
 
 class SqliteStorage:
@@ -49,8 +41,10 @@ class SqliteStorage:
         self.identity = identity
         self._lock = lock
         self._connection = connection
-        self._inode = os.stat(path).st_ino
-        self._failed = False
+        self._file = _inode(path)
+        self._wal: tuple[int, int] | None = None  # known once something was written
+        self._data_version = _pragma(connection, "data_version")
+        self._unusable: str | None = None  # why nothing more can be asked of it
 
     # ------------------------------------------------------------------ opening
 
@@ -60,26 +54,29 @@ class SqliteStorage:
 
         Raises `StoreFailed` when there is a file already: state on disk always wins.
         """
-        if os.path.exists(path):
-            raise StoreFailed(path, "exists already; a node's state is never overwritten")
         lock = _lock(path)
         draft = f"{path}.new"  # renamed when complete, so that a crash leaves no half-made identity
-        with _typed_errors(path), _released_on_error(lock):
+        with _released_on_error(lock), _typed_errors(path):
+            if os.path.exists(path):
+                raise StoreFailed(path, "exists already; a node's state is never overwritten")
+            if os.path.exists(f"{path}-wal"):
+                # SQLite would play the old file's log into the new one.
+                raise StoreFailed(path, "is gone, but its -wal is here: put the file back, or move the -wal away too")
             for leftover in (draft, f"{draft}-wal", f"{draft}-shm"):
                 if os.path.exists(leftover):
                     os.unlink(leftover)
-            connection = _connect(draft)
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            with connection:
-                connection.execute("INSERT INTO identity VALUES (1, ?, ?)", (identity.cluster, identity.node))
-                _put_hard_state(connection, HardState())
-                _put_snapshot(connection, Snapshot(membership=membership))
-            connection.close()
+            with contextlib.closing(_connect(draft, "rwc")) as connection:
+                connection.executescript(rows.SCHEMA)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                with _transaction(connection):
+                    rows.put_identity(connection, identity)
+                    rows.put_hard_state(connection, HardState())
+                    rows.put_snapshot(connection, Snapshot(membership=membership))
             os.rename(draft, path)
             _sync_folder(path)
-            return cls(path, lock, _connect(path), identity)
+            with _closed_on_error(_connect(path)) as connection:
+                return cls(path, lock, connection, identity)
 
     @classmethod
     def open(cls, path: str) -> "SqliteStorage":
@@ -87,112 +84,116 @@ class SqliteStorage:
         if not os.path.exists(path):
             raise StoreFailed(path, "does not exist")
         lock = _lock(path)
-        with _typed_errors(path), _released_on_error(lock):
+        with _released_on_error(lock), _typed_errors(path):
             _check_magic(path)
-            connection = _connect(path)
-            _check_schema(path, connection)
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise StoreFailed(path, f"is damaged: {verdict}; restore the file or let this node join anew")
-            row = connection.execute("SELECT cluster, node FROM identity").fetchone()
-            if row is None:
-                raise StoreFailed(path, "holds no identity")
-            return cls(path, lock, connection, Identity(*row))
+            with _closed_on_error(_connect(path)) as connection:
+                _check_schema(path, connection)
+                verdict = _pragma(connection, "quick_check(1)")
+                if verdict != "ok":
+                    rows.damaged(path, str(verdict))
+                return cls(path, lock, connection, rows.get_identity(path, connection))
 
     # ------------------------------------------------------------------ the interface of a store
 
     def load(self) -> StoredState:
         """What was last saved."""
+        self._check_usable()
         with _typed_errors(self.path):
-            term, vote, commit = self._connection.execute(
-                "SELECT term, vote, commit_index FROM hard_state"
-            ).fetchone()
-            index, at_term, membership, data = self._connection.execute(
-                "SELECT at_index, at_term, membership, data FROM snapshot"
-            ).fetchone()
-            rows = self._connection.execute("SELECT at_index, at_term, kind, data FROM log ORDER BY at_index")
-            entries = tuple(Entry(i, t, EntryKind(kind), bytes(blob)) for i, t, kind, blob in rows)
-            state = StoredState(
-                HardState(term, vote, commit),
-                Snapshot(index, at_term, Membership.parse(membership), bytes(data)),
-                entries,
-            )
-            self._check_log(state)
-            return state
+            connection = self._connection
+            hard_state = rows.get_hard_state(self.path, connection)
+            snapshot = rows.get_snapshot(self.path, connection)
+            return StoredState(hard_state, snapshot, rows.get_entries(self.path, connection, snapshot.index))
 
     def save(self, update: Update) -> None:
         """Make `update` durable in one transaction."""
-        if self._failed:
-            raise StoreFailed(self.path, "failed before; nothing more can be promised of it")
+        self._check_usable()
         try:
             with _typed_errors(self.path):
-                self._check_still_there()
-                with self._connection:
+                with _transaction(self._connection):
+                    self._check_sole_writer()
                     self._write(update)
-        except StoreFailed:
-            self._failed = True
+                self._check_still_there()
+        except StoreFailed as error:
+            self._unusable = f"failed before ({error.reason}); nothing more can be promised of it"
             raise
 
     def close(self) -> None:
         """Release the file and its lock."""
-        self._failed = True
-        with _typed_errors(self.path):
-            self._connection.close()
-        self._lock.close()
+        self._unusable = self._unusable or "is closed"
+        try:
+            with _typed_errors(self.path):
+                self._connection.close()
+        finally:
+            self._lock.close()
 
     # ------------------------------------------------------------------ inside
 
     def _write(self, update: Update) -> None:
         connection = self._connection
         if update.hard_state is not None:
-            _put_hard_state(connection, update.hard_state)
+            rows.put_hard_state(connection, update.hard_state)
         if update.snapshot is not None:
-            _put_snapshot(connection, update.snapshot)
+            rows.put_snapshot(connection, update.snapshot)
             if update.replaces_log:
                 connection.execute("DELETE FROM log")
         if update.entries:
             connection.execute("DELETE FROM log WHERE at_index >= ?", (update.entries[0].index,))
-            connection.executemany(
-                "INSERT INTO log VALUES (?, ?, ?, ?)",
-                [(e.index, e.term, int(e.kind), e.data) for e in update.entries],
-            )
+            rows.put_entries(connection, update.entries)
         if update.snapshot is not None:
             connection.execute("DELETE FROM log WHERE at_index < ?", (update.keep_from,))
 
+    def _check_usable(self) -> None:
+        if self._unusable is not None:
+            raise StoreFailed(self.path, self._unusable)
+
+    def _check_sole_writer(self) -> None:
+        """The lock keeps other nodes out, but not a hand with an editor, nor one that removes the lock."""
+        if _pragma(self._connection, "data_version") != self._data_version:
+            raise StoreFailed(self.path, "was changed by another program while this node was using it")
+
     def _check_still_there(self) -> None:
-        """A file that was deleted or replaced would take writes that nobody will ever read again."""
-        try:
-            inode = os.stat(self.path).st_ino
-        except FileNotFoundError:
-            inode = None
-        if inode != self._inode:
+        """A file that was deleted or replaced takes writes that nobody will ever read again.
+
+        Looked at after the write: what was there then has it.
+        """
+        wal = _inode(f"{self.path}-wal")
+        if self._wal is None:
+            self._wal = wal
+        if _inode(self.path) != self._file or wal is None or wal != self._wal:
             raise StoreFailed(self.path, "has vanished or was replaced while this node was using it")
 
-    def _check_log(self, state: StoredState) -> None:
-        expected = state.entries[0].index if state.entries else 0
-        if state.entries and expected > state.snapshot.index + 1:
-            raise StoreFailed(self.path, f"has a gap between snapshot {state.snapshot.index} and entry {expected}")
-        for entry in state.entries:
-            if entry.index != expected:
-                raise StoreFailed(self.path, f"has no log entry {expected}")
-            expected += 1
+
+# ------------------------------------------------------------------ the file
 
 
-def _put_hard_state(connection: sqlite3.Connection, state: HardState) -> None:
-    connection.execute("REPLACE INTO hard_state VALUES (1, ?, ?, ?)", (state.term, state.vote, state.commit))
-
-
-def _put_snapshot(connection: sqlite3.Connection, snapshot: Snapshot) -> None:
-    membership = snapshot.membership.render().decode()
-    row = (snapshot.index, snapshot.term, membership, snapshot.data)
-    connection.execute("REPLACE INTO snapshot VALUES (1, ?, ?, ?, ?)", row)
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+def _connect(path: str, mode: str = "rw") -> sqlite3.Connection:
+    uri = f"file:{quote(os.path.abspath(path))}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+    with _closed_on_error(connection):
+        if _pragma(connection, "journal_mode = WAL") != "wal":
+            raise StoreFailed(path, "cannot be written in WAL mode here; use a local file system")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
+        connection.execute("PRAGMA secure_delete = OFF")
     return connection
+
+
+def _pragma(connection: sqlite3.Connection, text: str) -> object:
+    (value,) = connection.execute(f"PRAGMA {text}").fetchone()
+    return value
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                connection.execute("ROLLBACK")
+        raise
 
 
 def _lock(path: str) -> IO[bytes]:
@@ -206,6 +207,9 @@ def _lock(path: str) -> IO[bytes]:
     except BlockingIOError:
         lock.close()
         raise FolderInUse(path, "another process is using it; stop that one first") from None
+    except OSError as error:
+        lock.close()
+        raise StoreFailed(path, f"cannot be locked: {error.strerror}") from error
     return lock
 
 
@@ -216,14 +220,21 @@ def _check_magic(path: str) -> None:
 
 
 def _check_schema(path: str, connection: sqlite3.Connection) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
+    version = _pragma(connection, "user_version")
+    if _pragma(connection, "application_id") != APPLICATION_ID:
         raise StoreFailed(path, "is a database of another program; move it away or choose another folder")
+    if not isinstance(version, int) or version < 1:
+        raise StoreFailed(path, "has no schema version")
     if version > SCHEMA_VERSION:
         raise StoreFailed(path, f"was written by a newer weedtw (schema {version}); this one knows {SCHEMA_VERSION}")
-    if version < 1:
-        raise StoreFailed(path, "has no schema version")
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _sync_folder(path: str) -> None:
@@ -239,7 +250,7 @@ def _typed_errors(path: str) -> Iterator[None]:
     """Whatever SQLite, the file system or a damaged row raises becomes `StoreFailed` with the file's name."""
     try:
         yield
-    except (sqlite3.Error, OSError, ValueError, TypeError, BadRequest) as error:
+    except (sqlite3.Error, OSError, ValueError, TypeError, OverflowError, BadRequest) as error:
         raise StoreFailed(path, str(error)) from error
 
 
@@ -249,4 +260,13 @@ def _released_on_error(lock: IO[Any]) -> Iterator[None]:
         yield
     except BaseException:
         lock.close()
+        raise
+
+
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
         raise
