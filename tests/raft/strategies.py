@@ -44,8 +44,6 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "transfer": st.booleans(),
     "granted": st.booleans(),
     "rejected": st.booleans(),
-    "membership": memberships,
-    "data": data,
 }
 _PLAIN: list[type[Message]] = [
     VoteRequest,
@@ -53,7 +51,6 @@ _PLAIN: list[type[Message]] = [
     AppendReply,
     Heartbeat,
     HeartbeatReply,
-    SnapshotChunk,
     SnapshotReply,
     TimeoutNow,
 ]
@@ -84,7 +81,17 @@ def appends(draw: st.DrawFn) -> Append:
     return Append(SENDER, TO, newest + draw(st.integers(0, 3)), prev_index, prev_term, entries, draw(numbers))
 
 
-messages: st.SearchStrategy[Message] = st.one_of(appends(), *map(_of, _PLAIN))
+@st.composite
+def chunks(draw: st.DrawFn) -> SnapshotChunk:
+    """A chunk that lies within its snapshot."""
+    offset, content = draw(st.integers(0, 2**40)), draw(data)
+    total = offset + len(content) + draw(st.integers(0, 9))
+    return SnapshotChunk(
+        SENDER, TO, draw(numbers), draw(numbers), draw(numbers), draw(memberships), offset, total, content
+    )
+
+
+messages: st.SearchStrategy[Message] = st.one_of(appends(), chunks(), *map(_of, _PLAIN))
 
 
 @st.composite

@@ -7,15 +7,7 @@ from twisted.internet import ssl
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IReactorCore, IStreamClientEndpoint
 
-from weedtw.errors import ConfigError
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port` as (host, port); raises `ConfigError`."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError("address", f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
+from weedtw.raft.lines import split_address
 
 
 def plain_connector(reactor: IReactorCore, timeout: float = 5.0) -> Callable[[str], IStreamClientEndpoint]:
