@@ -206,7 +206,7 @@ class RaftCore:
 
     def urgent(self) -> list[Message]:
         """Messages that may be sent at once, even while a write is under way."""
-        if self.term != self._stored.term:
+        if not self._out or self.term != self._stored.term:
             return []  # nothing bears witness of a term that a crash could forget
         urgent = [m for m in self._out if self._is_urgent(m)]
         if urgent:

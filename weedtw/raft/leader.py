@@ -15,6 +15,7 @@ from weedtw.raft.messages import (
     SnapshotChunk,
     SnapshotReply,
     TimeoutNow,
+    VoteReply,
 )
 from weedtw.raft.tracker import Flow, Progress
 
@@ -134,6 +135,7 @@ class Leader:
         membership = change.apply(log.membership)
         appended = self._append(EntryKind.CONFIG, membership.render())
         self._track_members()
+        self._answer_reads()  # whose answer they waited for may count no more
         return appended
 
     def read_index(self, token: object) -> None:
@@ -172,9 +174,12 @@ class Leader:
     # ------------------------------------------------------------------ answers
 
     def step(self, message: Message) -> None:
-        """A message of this term; strangers are not listened to."""
+        """A message of this term; strangers are not listened to.
+
+        A vote that comes after the election was won says nothing of whether its sender hears this leader.
+        """
         progress = self.progress.get(message.sender)
-        if progress is None:
+        if progress is None or isinstance(message, VoteReply):
             return
         progress.contact = self.core.now
         match message:
@@ -185,7 +190,7 @@ class Leader:
             case SnapshotReply() if progress.received(message.index, message.offset):
                 self._send_to(message.sender, progress)
             case _:
-                pass  # a vote that came after the election was won
+                pass  # an answer about a snapshot that is no longer being sent
 
     def voted(self) -> None:
         """A leader gives no votes in its own term; kept so that every role answers alike."""
@@ -203,13 +208,25 @@ class Leader:
             raise BadRequest(f"{reply.sender} acknowledges entry {reply.index}, which was never sent")
         if progress.accepted(reply.index, self.core.now):
             self._advance_commit()
+            if self.core.role is not self:
+                return  # what was committed is that this node leads no more
             if reply.sender == self.transfer_to:
                 self._hand_over()
-        if self.core.role is self:
-            self._send_to(reply.sender, progress)
+        self._send_to(reply.sender, progress)
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply, progress: Progress) -> None:
         progress.round = max(progress.round, reply.round)
+        self._answer_reads()
+        # Heartbeats come through but an answer does not: what was sent is lost, send it again.
+        if progress.is_stalled(self.core.now, self.core.settings.election // 2):
+            if progress.flow is Flow.SNAPSHOT:
+                progress.waiting = False
+            else:
+                progress.probe()
+        self._send_to(reply.sender, progress)
+
+    def _answer_reads(self) -> None:
+        """Answer the reads whose round a majority has answered, and forget the rounds before."""
         answered = self._quorum_round()
         for sent in [r for r in self._round_sent if r < answered]:
             del self._round_sent[sent]
@@ -218,13 +235,6 @@ class Leader:
             self._reads = [read for read in self._reads if read[2] > answered]
             for token, index, _ in ready:
                 self.core.answer_read(token, index)
-        # Heartbeats come through but an answer does not: what was sent is lost, send it again.
-        if progress.is_stalled(self.core.now, self.core.settings.election // 2):
-            if progress.flow is Flow.SNAPSHOT:
-                progress.waiting = False
-            else:
-                progress.probe()
-        self._send_to(reply.sender, progress)
 
     # ------------------------------------------------------------------ replication
 
@@ -255,7 +265,8 @@ class Leader:
         if index <= log.commit or log.term(index) != core.term:
             return
         for entry in log.slice(log.commit + 1, index, max_bytes=1 << 62):
-            self._uncommitted = max(0, self._uncommitted - entry.size)
+            if entry.term == core.term:  # what earlier leaders left behind was never counted
+                self._uncommitted -= entry.size
         log.commit_to(index)
         self.flush()
         if core.id not in log.membership.voters and log.membership_index <= log.commit:

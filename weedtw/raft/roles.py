@@ -49,7 +49,7 @@ class Follower:
         core = self.core
         if core.now >= self.deadline:
             self.deadline = core.now + core.election_timeout()
-            if core.id in core.log.membership.voters:
+            if self._may_campaign():
                 core.become_candidate(pre=True)
 
     def step(self, message: Message) -> None:
@@ -88,6 +88,15 @@ class Follower:
         core.leader, core.heard = None, None
         if core.id in others:
             self.campaign_soon(others.index(core.id) * max(1, core.settings.heartbeat // 2))
+
+    def _may_campaign(self) -> bool:
+        """Whether this node votes, or did until a change that is not known to be decided.
+
+        Until then it may be the only one that can win: nobody else need have the entry that removes it (dissertation
+        §4.2.2).  It asks the others only; its own vote counts no more.
+        """
+        log = self.core.log
+        return self.core.id in log.membership.voters or self.core.id in log.membership_at(log.commit).voters
 
     def _heard_from(self, leader: NodeId) -> None:
         core = self.core
