@@ -1,0 +1,116 @@
+"""After the trouble: everything is mended, and the cluster has to work again within a bounded time."""
+
+from typing import TYPE_CHECKING
+
+from tests.sim.violations import Violation
+
+if TYPE_CHECKING:
+    from tests.sim.cluster import Cluster
+    from tests.sim.process import Process
+
+ELECTION_TIMEOUTS = 5  # within which there must be a leader; the longest timeout is twice `Settings.election`
+FRESH_WRITES = 3
+
+
+class Recovery:
+    """Liveness: a leader, every fresh proposal applied on every member, and reads."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        """See `run`."""
+        self.cluster = cluster
+        self.timeout = 2.0 * cluster.plan.election / (1 - cluster.plan.drift)
+        self._goal = 0  # so many acknowledged writes in all
+        self._asked: tuple[str, int, int] | None = None  # the lead under which writes were asked for last
+        self._accepted = 0
+        self._token: int | None = None
+
+    def run(self) -> None:
+        """Raises `Violation`."""
+        self._mend()
+        self._await("a leader within 5 election timeouts", self._has_leader, ELECTION_TIMEOUTS)
+        backlog = self._backlog()
+        self._await("proposals are served", self._takes_writes, ELECTION_TIMEOUTS + backlog)
+        self._await("all members apply everything", self._is_applied_everywhere, ELECTION_TIMEOUTS + 2 * backlog)
+        self._await("reads are served", self._serves_reads, ELECTION_TIMEOUTS)
+
+    def _mend(self) -> None:
+        cluster = self.cluster
+        cluster.calm, cluster.doomed = True, None
+        cluster.note("calm")
+        cluster.network.calm()
+        for process in cluster.processes.values():
+            process.fatal, process.disk.failing, process.disk.slowness = None, None, 1.0
+            process.disk.unstick()
+            process.resume()
+            cluster.restart(process)
+
+    def _await(self, invariant: str, is_so: object, timeouts: float) -> None:
+        """Look once in a while until it is so, but not for ever."""
+        schedule = self.cluster.schedule
+        deadline = schedule.now + timeouts * self.timeout
+        while not is_so():  # type: ignore[operator]
+            if schedule.now >= deadline:
+                raise Violation(invariant, self._state())
+            schedule.run_until(schedule.now + 1.0)
+
+    def _backlog(self) -> float:
+        """How many timeouts it may take to bring everyone up to date, one small piece at a time."""
+        plan = self.cluster.plan
+        longest = max(p.core.log.last_index for p in self.cluster.processes.values())
+        shortest = min(p.core.log.commit for p in self.cluster.processes.values())
+        pieces = longest - shortest + plan.padding / plan.settings["chunk"] + ELECTION_TIMEOUTS
+        return pieces * (3 * plan.calm.delay + 3 * plan.save + 0.1) / self.timeout
+
+    def leader(self) -> "Process | None":
+        """The newest leader, when a majority may follow it."""
+        leaders = [p for p in self.cluster.processes.values() if p.alive and p.core.role.name == "leader"]
+        return max(leaders, key=lambda p: p.core.term, default=None)
+
+    def _has_leader(self) -> bool:
+        self._goal = self.cluster.clients.acknowledged + FRESH_WRITES
+        return self.leader() is not None
+
+    def _takes_writes(self) -> bool:
+        leader = self.leader()
+        if leader is None:
+            return False
+        lead = (leader.node, leader.life, leader.core.term)
+        if lead != self._asked:  # what the last one had accepted may be lost with its lead
+            self._asked, self._accepted = lead, 0
+            self._goal = self.cluster.clients.acknowledged + FRESH_WRITES
+        if self._accepted < FRESH_WRITES:
+            leader.do(self._write, leader)
+        return self.cluster.clients.acknowledged >= self._goal
+
+    def _write(self, leader: "Process") -> None:
+        while self._accepted < FRESH_WRITES and self.cluster.clients.propose(leader):
+            self._accepted += 1
+
+    def _is_applied_everywhere(self) -> bool:
+        leader = self.leader()
+        if leader is None or leader.core.log.commit < leader.core.log.last_index:
+            return False
+        processes = self.cluster.processes
+        members = [processes[node] for node in sorted(leader.core.log.membership.members)]
+        return all(p.machine.applied == leader.core.log.last_index for p in members if not p.disk.wiped)
+
+    def _serves_reads(self) -> bool:
+        leader = self.leader()
+        if leader is None:
+            return False
+        counts = self.cluster.counts
+        if self._token is None:
+            self._token = counts["index reads"]
+            leader.do(self.cluster.clients.read_by_index, leader)
+        elif not self.cluster.clients.reads and counts["index reads"] == self._token:
+            self._token = None  # it failed; ask again
+        # A leader that has tried to hand its lead over has no lease for the rest of its term.
+        by_lease = self.cluster.plan.transfer_gap > 0 or self.cluster.clients.read_by_lease(leader)
+        return by_lease and not self.cluster.clients.reads and self._token is not None
+
+    def _state(self) -> str:
+        return "; ".join(
+            f"{p.node} {p.core.role.name if p.alive else 'dead'} term {p.core.term} log {p.core.log.commit}"
+            f"/{p.core.log.last_index} of {sorted(p.core.log.membership.voters)}"
+            for p in self.cluster.processes.values()
+        )
