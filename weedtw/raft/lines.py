@@ -38,6 +38,7 @@ from weedtw.raft.messages import (
 PREFIX = b"RAFT/1 "
 VERSION = 1
 MAX_LINE = 1024 * 1024  # bytes, without the line's end
+MAX_PAYLOAD = 512 * 1024  # bytes of entries or of a snapshot in one message; as base64 they still fit in a line
 MAX_HELLO = 2048
 MAX_NUMBER = 2**62
 _MAX_REASON = 500  # characters
