@@ -120,11 +120,12 @@ class Clients:
         if self._rng.random() < 0.5:
             self.read_by_index(process)
 
-    def ask_both(self, newer: "Process", older: "Process") -> None:
+    def ask_both(self, newer: "Process", older: "Process", *, write: bool) -> None:
         """Two nodes lead: what the newer one says must not be missing from what the older one says after it."""
         after = self.cluster.schedule.after
         after(0.0, newer.do, self.read, newer)
-        after(0.0, newer.do, self.write, newer)
+        if write:
+            after(0.0, newer.do, self.write, newer)
         after(0.01, older.do, self.read, older)
 
     def read_by_lease(self, process: "Process") -> bool:

@@ -76,7 +76,8 @@ class Cluster:
         drift = self.plan.drift
         speed = self._rng.choice((1 - drift, 1 + drift, 1 + drift * (2 * self._rng.random() - 1)))
         disk = Disk(node, state or self.subject.storage.StoredState(), self.subject, self.invariants.stored)
-        self.processes[node] = process = Process(self, node, disk, speed, _split(self._rng))
+        process: Process = self.subject.process.Process(self, node, disk, speed, _split(self._rng))
+        self.processes[node] = process
         return process
 
     def run(self) -> None:
@@ -112,7 +113,11 @@ class Cluster:
                 self.connection_lost(other.node, process.node)
         if not self.calm:
             gap = self.plan.election * self._rng.choice((0.0, 0.05, 0.5, 1.5, 4.0)) * self._rng.random()
-            self.schedule.after(gap, self.restart, process)
+            self.schedule.after(gap, self._come_back, process)
+
+    def _come_back(self, process: Process) -> None:
+        if not self.calm:  # who is dead then is started, or left dead, on purpose
+            self.restart(process)
 
     def connection_lost(self, node: str, peer: str) -> None:
         """A node's connection to a peer breaks; a moment later it tries to make another."""

@@ -64,7 +64,11 @@ class Faults:
         return self.cluster.plan.election * self._rng.choice((0.1, 0.5, 1.2, 2.0, 5.0)) * (0.5 + self._rng.random())
 
     def _later(self, action: Callable[..., object], *args: object) -> None:
-        self.cluster.schedule.after(self._while(), action, *args)
+        self.cluster.schedule.after(self._while(), self._unless_calm, action, args)
+
+    def _unless_calm(self, action: Callable[..., object], args: tuple[object, ...]) -> None:
+        if not self.cluster.calm:  # all is mended then, and what is broken is meant to be
+            action(*args)
 
     # ------------------------------------------------------------------ processes
 
@@ -102,7 +106,7 @@ class Faults:
         self.cluster.clients.quiet_until = self.cluster.schedule.now + 3.0 * self.cluster.plan.election
         self._later(self.cluster.network.mend, links)
         gap = self.cluster.plan.election * (0.8 + 1.2 * self._rng.random())
-        self.cluster.schedule.after(gap, self._restart, witness)
+        self.cluster.schedule.after(gap, self._unless_calm, self._restart, (witness,))
 
     def _restart(self, process: "Process") -> None:
         process.die("crash")
@@ -177,7 +181,19 @@ class Faults:
         self.cluster.network.held_back.append((victim.node, kind, delay))
 
     def hand_over(self, victim: "Process") -> None:
-        """A leader asks another to take over, and then does not learn for a while what came of it."""
+        """A leader asks another to take over, and then does not learn for a while what came of it.
+
+        Sometimes it has asked for a read as well, and what its followers answered to that comes when all has changed.
+        """
+        if self._rng.random() < 0.5:
+            for node in self.cluster.processes:
+                held = (
+                    node,
+                    self.cluster.subject.messages.HeartbeatReply,
+                    self.cluster.plan.election * self._rng.random(),
+                )
+                self.cluster.network.held_back.append(held)
+            victim.do(self.cluster.clients.read_by_index, victim)
         if self._rng.random() < 0.5:
             for _ in range(
                 REQUESTS
@@ -185,7 +201,7 @@ class Faults:
                 self._hold_back(victim, self.cluster.subject.messages.TimeoutNow)
         else:
             delay = self.cluster.network.weather.delay * 4 * self._rng.random()
-            self.cluster.schedule.after(delay, self.isolate, victim)
+            self.cluster.schedule.after(delay, self._unless_calm, self.isolate, (victim,))
         victim.do(self.cluster.clients.transfer, victim)
 
     def drop_connection(self, victim: "Process") -> None:
@@ -203,5 +219,4 @@ class Faults:
             self._later(self._after_storm, before)
 
     def _after_storm(self, before: object) -> None:
-        if not self.cluster.calm:
-            self.cluster.network.weather = before  # type: ignore[assignment]
+        self.cluster.network.weather = before  # type: ignore[assignment]

@@ -114,14 +114,14 @@ class Invariants:
             raise Violation("leader completeness", f"{process.node} leads term {term} without entry {index}")
         if self.cluster.doomed is not None:
             process.fatal, self.cluster.doomed = self.cluster.doomed, None
-        self._revoke_leases(process)
+        self._revoke_leases(process, new=True)
 
-    def _revoke_leases(self, leader: "Process") -> None:
+    def _revoke_leases(self, leader: "Process", *, new: bool) -> None:
         """While a newer leader exists, an older one must not say that it has a lease."""
         for other in self.cluster.processes.values():
             if other is not leader and other.alive and not other.paused and other.core.role.name == "leader":
                 self.cluster.schedule.after(0.0, other.do, self._no_lease, other, leader.core.term)
-                self.cluster.clients.ask_both(leader, other)
+                self.cluster.clients.ask_both(leader, other, write=new)
 
     def _no_lease(self, process: "Process", newer: int) -> None:
         core = process.core
@@ -169,7 +169,7 @@ class Invariants:
         for candidate in self.cluster.processes.values():
             if not candidate.disk.wiped and not holds(candidate, index, term):
                 self._cannot_win(candidate, index, disks)
-        self._revoke_leases(process)
+        self._revoke_leases(process, new=False)
 
     def _cannot_win(self, candidate: "Process", index: int, disks: dict[str, Disk]) -> None:
         """Whatever of their memory the voters may yet lose."""

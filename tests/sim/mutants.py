@@ -11,8 +11,9 @@ from pathlib import Path
 
 import attrs
 
+import tests.sim.process
 import weedtw.raft
-from tests.sim.subject import Subject
+from tests.sim.subject import ORIGINAL, Subject
 
 # Every module of the pure core, in the order in which they import each other.
 MODULES = ("membership", "messages", "storage", "log", "tracker", "leader", "roles", "core")
@@ -28,27 +29,30 @@ class Mutant:
 
 
 def load(name: str) -> Subject:
-    """The core with the bug of that name, as a package of its own."""
+    """The core, or the simulated driver, with the bug of that name."""
+    mutant = MUTANTS[name]
     package = "weedtw_mutant_" + "".join(c if c.isalnum() else "_" for c in name)
+    if mutant.module == "process":
+        return attrs.evolve(ORIGINAL, name=name, process=_altered(package, Path(tests.sim.process.__file__), mutant))
     if package not in sys.modules:
-        _build(package, MUTANTS[name])
+        sys.modules[package] = types.ModuleType(package)
+        for module in MODULES:
+            path = Path(weedtw.raft.__path__[0]) / f"{module}.py"
+            _altered(f"{package}.{module}", path, mutant if module == mutant.module else None, package)
     return Subject.of_package(name, package)
 
 
-def _build(package: str, mutant: Mutant) -> None:
-    folder = Path(weedtw.raft.__path__[0])
-    sys.modules[package] = types.ModuleType(package)
-    for name in MODULES:
-        path = folder / f"{name}.py"
-        source = path.read_text()
-        if name == mutant.module:
-            found = source.count(mutant.old)
-            if found != 1:
-                raise LookupError(f"{mutant.old!r} stands {found} times in {path.name}, not once")
-            source = source.replace(mutant.old, mutant.new)
-        module = types.ModuleType(f"{package}.{name}")
-        sys.modules[module.__name__] = module
-        exec(compile(source.replace("weedtw.raft.", package + "."), str(path), "exec"), module.__dict__)
+def _altered(name: str, path: Path, mutant: Mutant | None, package: str = "weedtw.raft") -> types.ModuleType:
+    """A module made of a file's text, altered; its imports of the core lead to `package`."""
+    source = path.read_text()
+    if mutant is not None:
+        found = source.count(mutant.old)
+        if found != 1:
+            raise LookupError(f"{mutant.old!r} stands {found} times in {path.name}, not once")
+        source = source.replace(mutant.old, mutant.new)
+    sys.modules[name] = module = types.ModuleType(name)
+    exec(compile(source.replace("weedtw.raft.", package + "."), str(path), "exec"), module.__dict__)
+    return module
 
 
 MUTANTS = {
@@ -148,13 +152,18 @@ MUTANTS = {
     ),
     "read answered without a round": Mutant(
         "leader",
-        "self._reads.append((token, core.log.commit, self._round))",
-        "core.answer_read(token, core.log.commit)",
+        "if not self._reads:\n            self._beat()",
+        "if True:\n            return core.answer_read(token, core.log.commit)",
     ),
     "read answered by an older round": Mutant(
         "leader",
         "self._reads.append((token, core.log.commit, self._round))",
         "self._reads.append((token, core.log.commit, self._round - 3))",
+    ),
+    "read joins a round that is under way": Mutant(
+        "leader",
+        "self._reads.append((token, core.log.commit, self._round + 1))",
+        "self._reads.append((token, core.log.commit, self._round))",
     ),
     "read before the term's first commit": Mutant("leader", "if core.log.commit < self.first_index:", "if False:"),
     "reads forgotten with the lead": Mutant("leader", "self.core.fail_read(token)", "pass"),
@@ -184,14 +193,34 @@ MUTANTS = {
     "lost appends not sent again": Mutant(
         "leader", "if progress.is_stalled(self.core.now, self.core.settings.election // 2):", "if False:"
     ),
+    # ---- the driver's part of the contract
+    "driver: messages before time": Mutant(
+        "process",
+        "        self.catch_up()\n        try:",
+        "        if action is _nothing:\n            self.catch_up()\n        try:",
+    ),
+    "driver: time stands still while the disk is stuck": Mutant(
+        "process", "if due > self.ticks:", "if due > self.ticks and not self._is_stuck():"
+    ),
+    "driver: sends while it stores": Mutant(
+        "process",
+        "        disk.begin(ready.update)\n",
+        "        disk.begin(ready.update)\n        self._send_all(ready)\n",
+    ),
     # ---- bugs that this simulator has found, planted again
     "a node whose removal is undecided never campaigns": Mutant(
         "roles",
-        "return self.core.id in log.membership.voters or self.core.id in log.membership_at(log.commit).voters",
-        "return self.core.id in log.membership.voters",
+        "if core.id in log.membership.voters or core.id in log.membership_at(log.commit).voters:",
+        "if core.id in log.membership.voters:",
+    ),
+    "a learner never campaigns": Mutant(
+        "roles",
+        "return core.id in log.membership and core.now - self._silent_since >= PATIENCE * core.settings.election",
+        "return False",
     ),
     "entries of older terms taken off the uncommitted": Mutant("leader", "if entry.term == core.term:", "if True:"),
+    "a late vote taken for contact": Mutant("leader", " or isinstance(message, VoteReply)", ""),
     "a removed member's silence holds reads up": Mutant(
-        "leader", "self._answer_reads()  # whose answer they waited for may count no more", "pass"
+        "leader", "self._answer_reads()  # those whose answers were missing may be members no more", "pass"
     ),
 }

@@ -71,6 +71,7 @@ class Plan:
     eager: float  # so many election timeouts are the shortest possible
     quick_election: bool  # drivers tell the core when a process is provably gone
     trouble: float  # when the faults stop
+    lame: str  # what is wrong at first with one node when the others have to work again
 
     @property
     def election(self) -> int:
@@ -121,6 +122,7 @@ class Plan:
             eager=pick((0.0, 0.2, 0.5)),
             quick_election=chance() < 0.5,
             trouble=election * pick((6.0, 9.0, 12.0, 18.0)),
+            lame=pick(("", "", "", "dead", "paused", "deaf", "mute", "cut off")),
         )
 
 

@@ -72,6 +72,7 @@ class Process:
         self.alive, self.paused = True, False
         self.started, self.ticks = self.schedule.now, 0
         self.saving_since: float | None = None
+        self._saving: Ready | None = None
         self.machine = Machine()
         self.core = subject.core.RaftCore(self.node, self.disk.state, cluster.settings, self._timeouts)
         cluster.invariants.began(self)
@@ -96,9 +97,9 @@ class Process:
             return
         self.paused = False
         inbox, self._inbox = self._inbox, []
-        self._wake(self.life)
         for action, args in inbox:
             self.do(action, *args)
+        self._wake(self.life)
 
     # ------------------------------------------------------------------ inputs
 
@@ -123,10 +124,18 @@ class Process:
 
     def catch_up(self) -> None:
         """Derive ticks from this node's own clock."""
-        due = int((self.schedule.now - self.started) * self.speed)
+        due = self._clock()
         if due > self.ticks:
             due, self.ticks = due - self.ticks, due
             self.core.tick(due)
+
+    def _clock(self) -> int:
+        """Ticks of this node's own clock since it started."""
+        return int((self.schedule.now - self.started) * self.speed)
+
+    def _is_stuck(self) -> bool:
+        """Whether a save has taken for too long."""
+        return self.saving_since is not None and self.schedule.now - self.saving_since > self.cluster.plan.election
 
     def _step(self, message: Message) -> None:
         self.core.step(message)
@@ -136,15 +145,14 @@ class Process:
         """The driver's timer: the only thing that happens when nothing else does."""
         if life != self.life or not self.alive or self.paused:
             return
-        patience = self.cluster.plan.election
-        if self.saving_since is not None and self.schedule.now - self.saving_since > patience:
+        if self._is_stuck():
             self.cluster.counts["step downs"] += self.core.role.name == "leader"
             self.core.step_down()  # a leader with a stuck disk helps nobody
         self.do(_nothing)
         if self.alive:
             if self.core.role.name == "leader":
                 self.cluster.invariants.leads(self)
-            due = (self.ticks + self.cluster.plan.stride) / self.speed + 1e-9
+            due = (self._clock() + self.cluster.plan.stride) / self.speed + 1e-9
             self.schedule.after(self.started + due - self.schedule.now, self._wake, life)
 
     # ------------------------------------------------------------------ the contract of `RaftCore`
@@ -165,7 +173,7 @@ class Process:
             return
         disk, plan = self.disk, self.cluster.plan
         disk.begin(ready.update)
-        self.saving_since = self.schedule.now
+        self.saving_since, self._saving = self.schedule.now, ready
         duration = plan.save * disk.slowness * (0.5 + self._rng.random())
         if plan.slow_saves and self._rng.random() < plan.slow_saves:
             duration *= 10
@@ -176,7 +184,7 @@ class Process:
 
     def _settled(self, life: int, ready: Ready) -> None:
         """The disk has done what it will do about a save; the process learns of it when it is awake."""
-        if life != self.life or not self.alive:
+        if life != self.life or not self.alive or ready is not self._saving:
             return
         if self.disk.failing is not None:
             why, self.disk.failing = self.disk.failing, None
@@ -184,19 +192,23 @@ class Process:
                 self.disk.writing = None
             self.die(why)
             return
+        self._saving = None
         self.disk.complete()
         self.do(self._saved, ready)
 
+    def hasten(self) -> None:
+        """The disk is fast again: a save under way takes no longer than a new one."""
+        if self.alive and self._saving is not None:
+            self.schedule.after(self.cluster.plan.save, self.disk.settle, self._settled, self.life, self._saving)
+
     def _saved(self, ready: Ready) -> None:
         self.disk.complete()
-        self.saving_since = None
+        self.saving_since = self._saving = None
         self._may_die("saved")
         self._finish(ready)
 
     def _finish(self, ready: Ready) -> None:
-        for message in ready.messages:
-            self._send(message)
-        self._may_die("all sent")
+        self._send_all(ready)
         if ready.snapshot is not None:
             self._restore(ready.snapshot)
         for entry in ready.committed:
@@ -210,6 +222,11 @@ class Process:
         self.core.advance(ready)
         self._compact()
         self._may_die("advanced")
+
+    def _send_all(self, ready: Ready) -> None:
+        for message in ready.messages:
+            self._send(message)
+        self._may_die("all sent")
 
     def _send(self, message: Message) -> None:
         self.cluster.invariants.leaves(self, message)

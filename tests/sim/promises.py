@@ -165,10 +165,10 @@ class Promises:
             return
         now = self.cluster.schedule.now
         for leader in self.cluster.processes.values():
-            core = leader.core
-            if leader is challenger or not leader.alive or leader.paused or core.role.name != "leader":
+            if leader is challenger or not leader.alive or leader.paused:
                 continue
-            if core.term >= challenger.core.term:
+            core = leader.core
+            if core.role.name != "leader" or core.term >= challenger.core.term:
                 continue
             config = self.cluster.invariants.config_of(leader)
             followers = [n for n in voters_of(config) if n == leader.node or self._is_loyal(n, leader, now)]

@@ -13,12 +13,16 @@ FRESH_WRITES = 3
 
 
 class Recovery:
-    """Liveness: a leader, every fresh proposal applied on every member, and reads."""
+    """Liveness: a leader, every fresh proposal applied on every member, and reads.
+
+    Where a majority can do without it, one node stays broken at first: the others have to work nevertheless.
+    """
 
     def __init__(self, cluster: "Cluster") -> None:
         """See `run`."""
         self.cluster = cluster
         self.timeout = 2.0 * cluster.plan.election / (1 - cluster.plan.drift)
+        self.lame: Process | None = None
         self._goal = 0  # so many acknowledged writes in all
         self._asked: tuple[str, int, int] | None = None  # the lead under which writes were asked for last
         self._accepted = 0
@@ -27,13 +31,41 @@ class Recovery:
     def run(self) -> None:
         """Raises `Violation`."""
         self._mend()
+        if self._cripple():
+            self._works_again()
+            self._mend()
+        self._works_again()
+
+    def _works_again(self) -> None:
+        self._asked, self._token = None, None
         self._await("a leader within 5 election timeouts", self._has_leader, ELECTION_TIMEOUTS)
         backlog = self._backlog()
         self._await("proposals are served", self._takes_writes, ELECTION_TIMEOUTS + backlog)
         self._await("all members apply everything", self._is_applied_everywhere, ELECTION_TIMEOUTS + 2 * backlog)
         self._await("reads are served", self._serves_reads, ELECTION_TIMEOUTS)
 
+    def _cripple(self) -> bool:
+        """Break one node for good, a leader if there is one; False when nobody can be done without."""
+        cluster, how = self.cluster, self.cluster.plan.lame
+        nodes = [p for p in cluster.processes.values() if p.alive and cluster.operator.can_lose(p.node)]
+        leaders = [p for p in nodes if p.core.role.name == "leader"]
+        if not how or not nodes:
+            return False
+        lame = self.lame = (leaders or nodes)[0]
+        cluster.counts[f"recovered with one {how}"] += 1
+        if how == "dead":
+            lame.die("crash")
+        elif how == "paused":
+            lame.pause()
+        others = [node for node in cluster.processes if node != lame.node]
+        if how in ("deaf", "cut off"):
+            cluster.network.cut((other, lame.node) for other in others)
+        if how in ("mute", "cut off"):
+            cluster.network.cut((lame.node, other) for other in others)
+        return True
+
     def _mend(self) -> None:
+        self.lame = None
         cluster = self.cluster
         cluster.calm, cluster.doomed = True, None
         cluster.note("calm")
@@ -41,6 +73,7 @@ class Recovery:
         for process in cluster.processes.values():
             process.fatal, process.disk.failing, process.disk.slowness = None, None, 1.0
             process.disk.unstick()
+            process.hasten()
             process.resume()
             cluster.restart(process)
 
@@ -63,7 +96,8 @@ class Recovery:
 
     def leader(self) -> "Process | None":
         """The newest leader, when a majority may follow it."""
-        leaders = [p for p in self.cluster.processes.values() if p.alive and p.core.role.name == "leader"]
+        able = [p for p in self.cluster.processes.values() if p.alive and p is not self.lame]
+        leaders = [p for p in able if p.core.role.name == "leader"]
         return max(leaders, key=lambda p: p.core.term, default=None)
 
     def _has_leader(self) -> bool:
@@ -92,7 +126,8 @@ class Recovery:
             return False
         processes = self.cluster.processes
         members = [processes[node] for node in sorted(leader.core.log.membership.members)]
-        return all(p.machine.applied == leader.core.log.last_index for p in members if not p.disk.wiped)
+        able = [p for p in members if not p.disk.wiped and p is not self.lame]
+        return all(p.machine.applied == leader.core.log.last_index for p in able)
 
     def _serves_reads(self) -> bool:
         leader = self.leader()
@@ -102,11 +137,15 @@ class Recovery:
         if self._token is None:
             self._token = counts["index reads"]
             leader.do(self.cluster.clients.read_by_index, leader)
-        elif not self.cluster.clients.reads and counts["index reads"] == self._token:
+        elif not self._pending() and counts["index reads"] == self._token:
             self._token = None  # it failed; ask again
         # A leader that has tried to hand its lead over has no lease for the rest of its term.
-        by_lease = self.cluster.plan.transfer_gap > 0 or self.cluster.clients.read_by_lease(leader)
-        return by_lease and not self.cluster.clients.reads and self._token is not None
+        by_lease = counts["transfers"] > 0 or self.cluster.clients.read_by_lease(leader)
+        return by_lease and not self._pending() and self._token is not None
+
+    def _pending(self) -> bool:
+        """Whether a read waits for its answer, or for the news that there will be none."""
+        return any(self.lame is None or r.node != self.lame.node for r in self.cluster.clients.reads.values())
 
     def _state(self) -> str:
         return "; ".join(

@@ -4,6 +4,9 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+from tests.sim.violations import Violation
+
+MOST_STEPS = 200_000  # a hundred times as many as usual
 Event = tuple[float, int, Callable[..., object], tuple[Any, ...]]
 
 
@@ -28,5 +31,7 @@ class Schedule:
         while events and events[0][0] <= end:
             self.now, _, action, args = heapq.heappop(events)
             self.steps += 1
+            if self.steps > MOST_STEPS:
+                raise Violation("a run comes to an end", f"{self.steps} steps by {self.now}")
             action(*args)
         self.now = end

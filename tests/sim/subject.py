@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 
+from tests.sim import process
+
 
 @attrs.frozen
 class Subject:
@@ -18,12 +20,13 @@ class Subject:
     membership: Any
     messages: Any
     storage: Any
+    process: Any  # the simulated driver
 
     @classmethod
     def of_package(cls, name: str, package: str) -> "Subject":
         """The modules of `package`, which is importable."""
         modules = {module: importlib.import_module(f"{package}.{module}") for module in MODULES}
-        return cls(name, **modules)
+        return cls(name, **modules, process=process)
 
 
 MODULES = ("core", "membership", "messages", "storage")

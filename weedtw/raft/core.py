@@ -114,6 +114,7 @@ class RaftCore:
         self._compacted: Snapshot | None = None
         self._in_progress: Ready | None = None
         self._lost: set[NodeId] = set()
+        self.abstaining = False  # from campaigning
         self.role: Follower | Candidate | Leader = Follower(self)
         if self.log.membership.voters == {self.id}:
             self.role.campaign_soon(0)
@@ -170,8 +171,14 @@ class RaftCore:
             self.role.leader_is_gone()
 
     def step_down(self) -> None:
-        """Give up leading (the driver's disk is stuck); says nothing to anybody."""
-        if isinstance(self.role, Leader):
+        """Give up leading: the driver's disk is stuck.  Says nothing to anybody.
+
+        With a write under way, this node does not campaign either until that is done: it could win a pre-vote, but
+        not store the term that follows, and would depose a working leader with it when the disk answers again.  Time
+        must go on meanwhile, since promises to the leader are measured by it.
+        """
+        self.abstaining = self._in_progress is not None
+        if not isinstance(self.role, Follower):
             self.become_follower(self.term, None)
 
     def compact(self, index: int, data: bytes) -> None:
@@ -235,7 +242,7 @@ class RaftCore:
         """`ready` has been done: what it held is stored, sent and applied."""
         if ready is not self._in_progress:
             raise InvariantBroken("advance() with another ready")
-        self._in_progress = None
+        self._in_progress, self.abstaining = None, False
         update = ready.update
         if update is not None:
             if update.hard_state is not None:

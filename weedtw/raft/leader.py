@@ -31,7 +31,6 @@ class Leader:
     def __init__(self, core: "RaftCore") -> None:
         """Nothing is known yet of the others' logs."""
         self.core = core
-        self.began = core.now
         self.first_index = core.log.last_index + 1  # of the no-op: nothing is decided before it is applied
         self.progress: dict[NodeId, Progress] = {}
         self.transfer_to: NodeId | None = None
@@ -41,7 +40,8 @@ class Leader:
         self._round = 0
         self._round_sent: dict[int, int] = {}  # round -> tick at which it was sent
         self._next_heartbeat = core.now
-        self._reads: list[tuple[object, int, int]] = []  # token, index, round that must be answered
+        # Token, index, round that must be answered: one that is under way, or the next one.
+        self._reads: list[tuple[object, int, int]] = []
 
     def begin(self) -> None:
         """Announce the lead, with the term's first entry on its way."""
@@ -67,6 +67,7 @@ class Leader:
             self.transfer_to = None
         if core.now >= self._next_heartbeat:
             self._beat()
+            self._answer_reads()  # those whose answers were missing may be members no more
             self._hand_over()
 
     def has_lease(self) -> bool:
@@ -98,7 +99,7 @@ class Leader:
 
     def _quorum_contact(self) -> int:
         """The latest tick by which a majority had been heard from."""
-        contacts = {n: self.began if p.contact is None else p.contact for n, p in self.progress.items()}
+        contacts = {node: progress.contact for node, progress in self.progress.items()}
         contacts[self.core.id] = self.core.now
         return self.core.log.membership.quorum_value(contacts)
 
@@ -135,19 +136,24 @@ class Leader:
         membership = change.apply(log.membership)
         appended = self._append(EntryKind.CONFIG, membership.render())
         self._track_members()
-        self._answer_reads()  # whose answer they waited for may count no more
         return appended
 
     def read_index(self, token: object) -> None:
-        """See `RaftCore.read_index`: an answered heartbeat that was sent after the question proves the lead."""
+        """See `RaftCore.read_index`: an answered heartbeat that was sent after the question proves the lead.
+
+        While others wait for a round, newcomers share the next one, so that many reads do not cost as many rounds.
+        """
         core = self.core
         if core.log.commit < self.first_index:
             raise Unavailable("the new leader has not committed its first entry yet")
         if core.log.membership.voters == {core.id}:
             core.answer_read(token, core.log.commit)
             return
-        self._beat()
-        self._reads.append((token, core.log.commit, self._round))
+        if not self._reads:
+            self._beat()
+            self._reads.append((token, core.log.commit, self._round))
+        else:
+            self._reads.append((token, core.log.commit, self._round + 1))
 
     def transfer(self, target: NodeId) -> None:
         """See `RaftCore.transfer`; given up after an election timeout."""
@@ -235,6 +241,8 @@ class Leader:
             self._reads = [read for read in self._reads if read[2] > answered]
             for token, index, _ in ready:
                 self.core.answer_read(token, index)
+            if self._reads and self._reads[-1][2] > self._round:
+                self._beat()
 
     # ------------------------------------------------------------------ replication
 
@@ -290,6 +298,7 @@ class Leader:
             if node != core.id and node not in self.progress:
                 self.progress[node] = Progress(
                     next=core.log.last_index + 1,
+                    contact=core.now,  # a newcomer has an election timeout's time to answer
                     max_inflight=core.settings.max_inflight,
                     max_inflight_bytes=core.settings.max_inflight_bytes,
                 )

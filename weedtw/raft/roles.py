@@ -23,6 +23,8 @@ from weedtw.raft.messages import (
 if TYPE_CHECKING:
     from weedtw.raft.core import RaftCore
 
+PATIENCE = 4  # election timeouts that a learner leaves to the voters
+
 
 @attrs.define
 class _Incoming:
@@ -42,10 +44,11 @@ class Follower:
         """Start with a fresh election timeout."""
         self.core = core
         self.deadline = core.now + core.election_timeout()
+        self._silent_since = core.now
         self._incoming: _Incoming | None = None
 
     def tick(self) -> None:
-        """Campaign when the time has come; learners and strangers wait for ever."""
+        """Campaign when the time has come; strangers wait for ever."""
         core = self.core
         if core.now >= self.deadline:
             self.deadline = core.now + core.election_timeout()
@@ -65,7 +68,7 @@ class Follower:
             case SnapshotChunk():
                 self._heard_from(message.sender)
                 self._on_chunk(message)
-            case TimeoutNow() if self.core.id in self.core.log.membership.voters:
+            case TimeoutNow() if self._may_campaign():
                 self.core.become_candidate(pre=False, transfer=True)
             case _:
                 pass  # an answer to what this node asked in another role
@@ -90,17 +93,24 @@ class Follower:
             self.campaign_soon(others.index(core.id) * max(1, core.settings.heartbeat // 2))
 
     def _may_campaign(self) -> bool:
-        """Whether this node votes, or did until a change that is not known to be decided.
+        """Whether this node votes; or does not, and yet may be the only one that can win.
 
-        Until then it may be the only one that can win: nobody else need have the entry that removes it (dissertation
-        §4.2.2).  It asks the others only; its own vote counts no more.
+        That is one whose removal is not known to be decided, since nobody else need have the entry that removes it
+        (dissertation §4.2.2); and a learner, if none of the voters has come to lead for long: the last leader's
+        entries may have reached only the learner, and then its log bars theirs.  Such a candidate asks the voters
+        only, its own vote does not count, and it hands the lead over as soon as it has committed an entry.
         """
-        log = self.core.log
-        return self.core.id in log.membership.voters or self.core.id in log.membership_at(log.commit).voters
+        core, log = self.core, self.core.log
+        if core.abstaining:
+            return False
+        if core.id in log.membership.voters or core.id in log.membership_at(log.commit).voters:
+            return True
+        return core.id in log.membership and core.now - self._silent_since >= PATIENCE * core.settings.election
 
     def _heard_from(self, leader: NodeId) -> None:
         core = self.core
         core.leader, core.heard = leader, core.now
+        self._silent_since = core.now
         self.deadline = core.now + core.election_timeout()
 
     def _on_append(self, message: Append) -> None:

@@ -30,9 +30,9 @@ class Progress:
     next: int
     max_inflight: int  # messages
     max_inflight_bytes: int
+    contact: int  # tick of its last message in this term
     match: int = 0
     flow: Flow = Flow.PROBE
-    contact: int | None = None  # tick of its last message in this term
     round: int = 0  # the latest heartbeat round it has answered
     commit_sent: int = 0  # the highest commit index on its way there
     snapshot: Snapshot | None = None  # while flow is SNAPSHOT
