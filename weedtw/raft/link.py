@@ -180,12 +180,13 @@ class Link:
         """Seconds before the next attempt.
 
         Counted by admissions, not by `attempt`: a peer that takes the connection and refuses the hello is no success.
+        The first ones are short: a process that is being killed may still take a call while its connections end.
         """
         self._failures += 1
         self._pausing = True
         if self._failures == 0:
             return 0.0
-        return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures, 10)) * (0.5 + self._rng.random()))
+        return float(min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10)) * (0.5 + self._rng.random()))
 
 
 @implementer(ILogObserver)
