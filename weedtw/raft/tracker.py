@@ -79,9 +79,13 @@ class Progress:
     # -- changes of flow
 
     def probe(self) -> None:
-        """Start over from what is known to match."""
+        """Start over from what is known to match; a probe that got no answer is repeated where it was.
+
+        It says nothing of the member's log, and further back there may be only a snapshot to send.
+        """
+        if self.flow is not Flow.PROBE:
+            self.next = self.match + 1
         self._reset(Flow.PROBE)
-        self.next = self.match + 1
         self.commit_sent = min(self.commit_sent, self.match)
 
     def replicate(self) -> None:
