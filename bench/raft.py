@@ -1,6 +1,7 @@
 """Figures of the Raft: throughput, latency, failover, memory and restart, with real processes on loopback.
 
-    python -m bench.raft [--quick] [--only throughput,kill,freeze,transfer,restart] [--timelines] [--folder FOLDER]
+    python -m bench.raft [--quick] [--only throughput,kill,freeze,transfer,restart]
+        [--sizes 1,3,5] [--times TIMES] [--timelines] [--folder FOLDER]
 
 Every node is a process with its SQLite file in FOLDER (a new one in the system's temporary folder by default, which
 must be a real disk for the figures to mean anything) and all settings at their defaults.  What is committed was
@@ -38,9 +39,9 @@ class Plan:
     transfers: int = 20
     entries: int = 100_000
 
-    @classmethod
-    def quick(cls, folder: str, timelines: bool) -> "Plan":
-        return cls(folder, timelines, sizes=(1, 3), seconds=2.0, kills=5, freezes=3, transfers=5, entries=10_000)
+    def quick(self) -> "Plan":
+        """The same in about a minute."""
+        return attrs.evolve(self, sizes=(1, 3), seconds=2.0, kills=5, freezes=3, transfers=5, entries=10_000)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -241,6 +242,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the Raft.")
     parser.add_argument("--quick", action="store_true", help="less of everything, in about a minute")
     parser.add_argument("--only", default=",".join(PARTS), help="parts to run, separated by commas")
+    parser.add_argument("--sizes", help="of clusters, separated by commas")
+    parser.add_argument("--times", type=int, help="how often the leader gets into each trouble")
     parser.add_argument("--timelines", action="store_true", help="show what happened in the slowest failovers")
     parser.add_argument("--folder", help="where the nodes' files go")
     options = parser.parse_args()
@@ -248,7 +251,11 @@ def main() -> None:
     if not set(parts) <= PARTS.keys():
         parser.error(f"the parts are {', '.join(PARTS)}")
     folder = tempfile.mkdtemp(prefix="bench-raft-", dir=options.folder)
-    plan = Plan.quick(folder, options.timelines) if options.quick else Plan(folder, options.timelines)
+    plan = Plan(folder, options.timelines).quick() if options.quick else Plan(folder, options.timelines)
+    if options.sizes:
+        plan = attrs.evolve(plan, sizes=tuple(map(int, options.sizes.split(","))))
+    if options.times:
+        plan = attrs.evolve(plan, kills=options.times, freezes=options.times, transfers=options.times)
     try:
         react(lambda reactor: Deferred.fromCoroutine(measure(reactor, plan, parts)))
     except SystemExit as end:
