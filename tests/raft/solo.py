@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 
-from weedtw.raft.core import RaftCore, Settings
+from weedtw.raft.core import RaftCore, ReadState, Settings
 from weedtw.raft.leader import Leader
 from weedtw.raft.membership import Member, Membership
 from weedtw.raft.messages import Append, AppendReply, Entry, HardState, Heartbeat, Message, Snapshot, VoteReply
@@ -45,6 +45,8 @@ class Solo:
         self.settings = settings
         self.seed = seed
         self.applied: list[Entry] = []
+        self.reads: list[ReadState] = []
+        self.failed_reads: list[object] = []
         self.events: list[Update | Message | Entry] = []
         self.start()
         self.core.heard = None
@@ -82,6 +84,8 @@ class Solo:
             self.events += ready.messages
             self.events += ready.committed
             self.applied += ready.committed
+            self.reads += ready.reads
+            self.failed_reads += ready.failed_reads
             self.core.advance(ready)
 
     # ------------------------------------------------------------------ shorthand

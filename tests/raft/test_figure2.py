@@ -1,5 +1,6 @@
-"""Figure 2 of "In Search of an Understandable Consensus Algorithm" (Ongaro and Ousterhout), one test per claim; its "Rules
-for Servers" are in `test_figure2_rules`.
+"""Figure 2 of "In Search of an Understandable Consensus Algorithm" (Ongaro and Ousterhout), one test per claim.
+
+Its "Rules for Servers" are in `test_figure2_rules`.
 
 Where this core does a thing otherwise than the figure, the test says so: heartbeats are messages of their own, a
 candidate asks for pre-votes first, and a stale leader is answered by a heartbeat's reply.
