@@ -236,7 +236,13 @@ class RaftNode(Service):
 
     def refused(self, node: NodeId) -> None:
         """Nothing listens where `node` was."""
-        self._input(lambda: self.core.refused(node))
+
+        def gone() -> None:
+            self.core.refused(node)
+            # Survivors take turns to campaign; one that waited for the next tick would meet the one whose turn is next.
+            self.core.tick(0)
+
+        self._input(gone)
 
     def hello(self) -> Hello:
         """How this node introduces itself."""
