@@ -239,7 +239,7 @@ class RaftNode(Service):
 
         def gone() -> None:
             self.core.refused(node)
-            # Survivors take turns to campaign; one that waited for the next tick would meet the one whose turn is next.
+            # Survivors take turns to campaign: one that waited for the next tick would meet the one that comes next.
             self.core.tick(0)
 
         self._input(gone)
