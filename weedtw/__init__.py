@@ -1,3 +1,4 @@
-"""weedtw: SeaweedFS's master and volume servers on Twisted, with masters that fail over."""
+"""weedtw: SeaweedFS's master and volume server, on Twisted."""
 
 __version__ = "0.1.0.dev0"
+PRODUCT = f"weedtw {__version__}"  # the `Version` in the answers of both daemons

@@ -392,3 +392,11 @@ class AnswerTooLarge(TooLarge):
     def __str__(self) -> str:
         had = "the answer" if self.size is None else f"the answer, of {self.size} bytes,"
         return f"{had} is over the {self.limit} bytes that may be held in memory; stream it instead"
+
+
+# ------------------------------------------------------------------ making volumes
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class VolumeExists(StorageError):
+    """A volume of that id is there, and is not the one that was to be made; delete it, or take another id."""

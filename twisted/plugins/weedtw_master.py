@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-weed_master = ServiceMaker(  # type: ignore[no-untyped-call]
+weed_master = ServiceMaker(
     "weedtw master",
     "weedtw.cli.tap_master",
     "weedtw's master: where the volumes are, and ids for new files",

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-weed_server = ServiceMaker(  # type: ignore[no-untyped-call]
+weed_server = ServiceMaker(
     "weedtw server",
     "weedtw.cli.tap_server",
     "weedtw's master and volume server in one process",

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-weed_volume = ServiceMaker(  # type: ignore[no-untyped-call]
+weed_volume = ServiceMaker(
     "weedtw volume",
     "weedtw.cli.tap_volume",
     "weedtw's volume server: stores and serves the files",

@@ -1,12 +1,13 @@
 """Starting a daemon and stopping it, the same under `twist` and under `weedtw`.
 
-A daemon takes its locks and ports before the reactor runs.  What keeps it from starting is one line on
-standard error and exit status 1; a signal stops it in order and leaves status 0.
+A daemon takes its ports and locks before the reactor runs.  What keeps it from starting is one line on
+standard error and exit status 1, or 2 when the fault is in the options; a signal stops it in order and leaves
+status 0.
 """
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol
 
 from twisted.application.service import MultiService
@@ -17,20 +18,30 @@ from weedtw.errors import WeedError
 
 
 class DaemonService(Protocol):
-    """A daemon's service: Twisted's IService, and `prepare`."""
+    """A daemon's service: Twisted's IService, and the steps before it starts.  Each raises WeedError."""
+
+    def bind(self) -> None:
+        """Take the port, and change nothing."""
+
+    def hold(self) -> None:
+        """Lock the folders, and make those that are not there."""
 
     def prepare(self) -> None:
-        """Take locks and bind sockets; raises WeedError, and then nothing may have been started."""
+        """Open what is in the folders; nothing may have been started when it raises."""
 
     def setServiceParent(self, parent: Any) -> Any:
         """Become a child of a collection of services."""
 
 
-def give_up(program: str, error: Exception) -> NoReturn:
-    """End the process with one line that says why, and status 1."""
+CANNOT_START = 1
+MISUSED = 2
+
+
+def give_up(program: str, error: Exception, status: int = CANNOT_START) -> NoReturn:
+    """End the process with one line that says why."""
     text = " ".join(str(error).split())
     print(f"{program}: {text}", file=sys.stderr, flush=True)
-    raise SystemExit(1)
+    raise SystemExit(status)
 
 
 class Daemon(MultiService):
@@ -44,6 +55,7 @@ class Daemon(MultiService):
         self._services = services
         self._notes = notes
         self._reactor = reactor
+        self._stopped_by = 0  # the signal that came while the services started
         for service in services:
             service.setServiceParent(self)
 
@@ -51,27 +63,47 @@ class Daemon(MultiService):
         """Prepare all, or end the process; then start all, and stop them in order when a signal comes."""
         for note in self._notes:
             self.log.info("{note}", note=note)
+        _on_signals(_leave)
         try:
+            for service in self._services:  # all of each step first: what fails must leave nothing new behind
+                service.bind()
+            for service in self._services:
+                service.hold()
             for service in self._services:
                 service.prepare()
         except (WeedError, CannotListenError, OSError) as error:
             give_up(self._program, error)
+        _on_signals(self._stop_soon)
         super().startService()  # type: ignore[no-untyped-call]
-        self._reactor.callWhenRunning(self._stop_on_signals)
+        self._reactor.callWhenRunning(self._running)
 
-    def _stop_on_signals(self) -> None:
-        """Take over the signals that end a process.
+    def _running(self) -> None:
+        """Take the signals over from the reactor.
 
-        Twisted's own handlers stop as well, but `twist` then kills itself with the signal that it received,
-        which looks like a crash to what started it.
+        Its own ways stop it as well, but `twist` then kills itself with the signal that came, which looks like a
+        crash to what started it.
         """
-        signal.signal(signal.SIGTERM, self._stop)
-        signal.signal(signal.SIGINT, self._stop)
-        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup has it ignored: leave that alone
-            signal.signal(signal.SIGHUP, self._stop)
+        _on_signals(self._stop)
+        if self._stopped_by:
+            self._stop(self._stopped_by)
+
+    def _stop_soon(self, number: int, *_: object) -> None:
+        """Between the first service's start and the reactor's there is nothing yet that could be stopped."""
+        self._stopped_by = number
 
     def _stop(self, number: int, *_: object) -> None:
-        for caught in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(caught, signal.SIG_IGN)  # stopping is bounded; once is enough
+        _on_signals(signal.SIG_IGN)  # stopping is bounded; once is enough
         self.log.info("received {name}, stopping", name=signal.Signals(number).name)
         self._reactor.callFromThread(self._reactor.stop)
+
+
+def _leave(*_: object) -> NoReturn:
+    """While the folders are being opened, which may take long: what is on the disk survives an end at any time."""
+    raise SystemExit(0)
+
+
+def _on_signals(act: Callable[..., None] | signal.Handlers) -> None:
+    """What the signals do that end a process; one that is ignored, as nohup does with SIGHUP, stays ignored."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, act)

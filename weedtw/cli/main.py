@@ -5,6 +5,7 @@ and returns the exit status.  The three daemons are started by `weedtw.cli.run`.
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -41,13 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         options, command, arguments = _split(words)
-        return _dispatch(options, command, arguments)
+        status = _dispatch(options, command, arguments)
+        sys.stdout.flush()
     except _Misused as error:
         print(f"weedtw: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `weedtw help | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except BrokenPipeError:  # `weedtw help | head`
-        sys.stderr.close()
-        return 1
+    except KeyboardInterrupt:  # before a daemon has its own way to stop
+        return 130
+    return status
 
 
 def _dispatch(options: list[str], command: str, arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from twisted.python import usage
 
 from weedtw import __version__
-from weedtw.cli.daemon import give_up
+from weedtw.cli.daemon import MISUSED, give_up
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
 from weedtw.config.network import OwnNetwork
@@ -30,7 +30,7 @@ class DaemonOptions(usage.Options):
         try:
             loaded = load(self.program, arguments, OwnNetwork(), log=False)
         except WeedError as error:
-            give_up(f"weed-{self.program}", error)
+            give_up(f"weed-{self.program}", error, MISUSED)
         if not isinstance(loaded, Loaded):
             print(str(self) if loaded.asks_help else f"weedtw {__version__}", end="" if loaded.asks_help else "\n")
             raise SystemExit(0)

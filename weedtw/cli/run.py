@@ -8,12 +8,12 @@ from twisted.logger import (
     LogLevel,
     LogLevelFilterPredicate,
     globalLogBeginner,
-    jsonFileLogObserver,
     textFileLogObserver,
 )
 
 from weedtw import __version__
-from weedtw.cli.daemon import give_up
+from weedtw.cli.daemon import MISUSED, give_up
+from weedtw.cli.jsonlog import json_observer
 from weedtw.cli.services import make_daemon
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
@@ -23,12 +23,12 @@ from weedtw.errors import WeedError
 
 
 def run(program: Program, arguments: Sequence[str]) -> int:
-    """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit(1)."""
+    """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit."""
     command = f"weedtw {program}"
     try:
         loaded = load(program, arguments, OwnNetwork())
     except WeedError as error:
-        give_up(command, error)
+        give_up(command, error, MISUSED)
     if not isinstance(loaded, Loaded):
         print(help_text(program, command, log=True) if loaded.asks_help else f"weedtw {__version__}")
         return 0
@@ -43,7 +43,18 @@ def run(program: Program, arguments: Sequence[str]) -> int:
 
 
 def _begin_logging(loaded: Loaded) -> None:
-    make_observer = jsonFileLogObserver if loaded.log_format == "json" else textFileLogObserver
-    least = LogLevelFilterPredicate(LogLevel.levelWithName(loaded.log_level))
-    observer = FilteringLogObserver(make_observer(sys.stderr), [least])
+    make_observer = json_observer if loaded.log_format == "json" else textFileLogObserver
+    observer = FilteringLogObserver(make_observer(sys.stderr), [shown_from(loaded.log_level)])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def shown_from(level: str) -> LogLevelFilterPredicate:
+    """What is shown with that `--logLevel`.
+
+    Twisted's line for each attempt to connect again, every few seconds for as long as a master is away, is a detail
+    here: the volume server says itself that its master is away.
+    """
+    shown = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    if level == "info":
+        shown.setLogLevelForNamespace("twisted.application._client_service", LogLevel.warn)
+    return shown

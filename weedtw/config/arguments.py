@@ -44,9 +44,7 @@ def parse_arguments(arguments: Sequence[str], vocabulary: Vocabulary) -> Command
     while rest:
         word = rest.pop(0)
         if len(word) < 2 or not word.startswith("-") or word == "--":
-            raise ConfigError(
-                word, f"unexpected; weedtw {vocabulary.program} takes options only, such as --{_hint(word)}"
-            )
+            raise ConfigError(word, f"not an option; options start with a dash, such as --{_hint(word)}")
         name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
         given = value if equals else None
         if name in {"h", "help"}:

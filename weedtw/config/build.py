@@ -88,7 +88,10 @@ def build_server(settings: Settings, network: Network) -> ServerConfig:
     white_list = volume.white_list
     if white_list:  # the master in this process must be able to make volumes
         white_list = tuple(dict.fromkeys((*white_list, *network.addresses(master.ip))))
-    return ServerConfig(master=master, volume=attrs.evolve(volume, masters=(master.address,), white_list=white_list))
+    return ServerConfig(
+        master=attrs.evolve(master, port_option="--master.port"),
+        volume=attrs.evolve(volume, masters=(master.address,), white_list=white_list, port_option="--volume.port"),
+    )
 
 
 def _master(values: Values, network: Network) -> MasterConfig:
@@ -149,9 +152,10 @@ def _folders(values: Values) -> tuple[FolderConfig, ...]:
     paths = [os.path.expanduser(path) for path in values["dir"]]
     seen: dict[str, str] = {}
     for path in paths:
-        other = seen.setdefault(os.path.realpath(path), path)
-        if other is not path:
-            raise values.error("dir", f"{path} is named twice (as {other}); it takes different folders")
+        real = os.path.realpath(path)
+        if real in seen:
+            raise values.error("dir", f"{path} is named twice (as {seen[real]}); it takes different folders")
+        seen[real] = path
     counts = _each(values, "max", len(paths))
     index = [path and os.path.expanduser(path) for path in _each(values, "dir.idx", len(paths))]
     disks = ["" if disk == "hdd" else disk for disk in _each(values, "disk", len(paths))]

@@ -13,14 +13,18 @@ from weedtw.config.options import IGNORED, LOG, MASTER, OPTIONS, REFUSED, VOLUME
 from weedtw.config.vocabulary import nearest
 from weedtw.errors import ConfigError
 
+_LARGEST = 1 << 20  # bytes
+
 
 def read_file(path: str) -> Settings:
     """All settings of a file, raises ConfigError that names the file and the key."""
     try:
         with open(path, "rb") as file:
-            content = file.read(1 << 20)
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise ConfigError(f"--config {path}", error.strerror or "cannot be read") from None
+    if len(content) > _LARGEST:
+        raise ConfigError(f"--config {path}", f"over {_LARGEST} bytes; that is no file of options")
     try:
         return parse_toml(content.decode(), path)
     except UnicodeDecodeError:
@@ -33,6 +37,8 @@ def parse_toml(text: str, path: str) -> Settings:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"--config {path}", f"not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"--config {path}", "nested too deeply; options need one level of tables") from None
     settings: Settings = {}
     top = {key: value for key, value in document.items() if key not in {MASTER, VOLUME}}
     _read_table(LOG, top, path, settings)

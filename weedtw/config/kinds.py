@@ -6,13 +6,14 @@ Texts come from the command line and, turned back into text, from TOML; so there
 import ipaddress
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from weedtw.config.model import Growth, MinFree, join_address
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ns": "1e-9", "us": "1e-6", "µs": "1e-6", "ms": "1e-3", "s": "1", "m": "60", "h": "3600", "d": "86400"}
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
@@ -66,11 +67,11 @@ def parse_duration(text: str) -> float:
         return float(text)
     if not re.fullmatch(f"(?:{_DURATION.pattern})+", text):
         raise ValueError(text)
-    total = 0.0
+    total = Decimal(0)  # 50000us is 0.05, not 0.049999999999999996
     for part in _DURATION.findall(text):
         unit = part.lstrip("0123456789.")
-        total += float(part[: -len(unit)]) * _UNITS[unit]
-    return total
+        total += Decimal(part[: -len(unit)]) * Decimal(_UNITS[unit])
+    return float(total)
 
 
 def duration(shortest: float, longest: float) -> Kind:
@@ -248,7 +249,10 @@ def _parse_server(text: str) -> str:
 
 
 def _parse_peers(text: str) -> tuple[str, ...]:
-    return () if text in {"none", ""} else tuple(_parse_server(part) for part in split_list(text))
+    names = split_list(text)
+    if "none" in names and len(names) > 1:
+        raise ValueError(text)
+    return () if names == ("none",) else tuple(_parse_server(name) for name in names)
 
 
 def _parse_public_url(text: str) -> str:
@@ -257,7 +261,8 @@ def _parse_public_url(text: str) -> str:
 
 
 def _parse_network(text: str) -> str:
-    ipaddress.ip_network(text, strict=False)
+    if text.lower() != "localhost":
+        ipaddress.ip_network(text, strict=False)
     return text
 
 

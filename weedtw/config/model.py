@@ -65,6 +65,7 @@ class MasterConfig:
     growth: Growth = attrs.Factory(Growth)
     election_timeout: float = 0.5  # the shortest; each wait is drawn from here to twice as long
     heartbeat_interval: float = 0.1
+    port_option: str = "--port"  # what sets the port, for error messages
 
     @property
     def address(self) -> str:
@@ -109,6 +110,7 @@ class VolumeConfig:
     concurrent_upload_limit_mb: int = 0  # 0: no limit
     concurrent_download_limit_mb: int = 0  # 0: no limit
     pulse_seconds: float = 5.0
+    port_option: str = "--port"  # what sets the port, for error messages
 
     @property
     def address(self) -> str:

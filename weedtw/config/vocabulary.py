@@ -26,6 +26,8 @@ from weedtw.config.options import (
 Program = Literal["master", "volume", "server"]
 PROGRAMS: tuple[Program, ...] = ("master", "volume", "server")
 
+# names that every command line understands by itself
+COMMON = ("config", "config_dir", "help", "version")
 # names that `server` has without a prefix
 _UNPREFIXED = {
     *("ip", "ip.bind", "whiteList", "dir", "dataCenter", "rack", "idleTimeout", "pulseSeconds"),
@@ -73,10 +75,12 @@ class Vocabulary:
 
     def nearest(self, name: str) -> str | None:
         """How a mistyped name was probably meant, or None; names that lack only their prefix are all offered."""
-        known = [word.name for word in self.words.values() if word.targets] + list(self.extra)
-        tails = [word for word in known if word.lower().endswith("." + name.lower())]
-        if tails:
-            return " or --".join(tails)
+        known = [word.name for word in self.words.values() if not word.refused] + list(self.extra)
+        prefixed = [
+            word for word in known if word.lower() in {f"{MASTER}.{name.lower()}", f"{VOLUME}.{name.lower()}"}
+        ]
+        if prefixed:
+            return " or --".join(prefixed)
         return nearest(name, known)
 
 
@@ -92,7 +96,7 @@ def family(name: str) -> str | None:
     return FAMILIES.get(name.partition(".")[0])
 
 
-def vocabulary(program: Program, *, log: bool, extra: tuple[str, ...] = ("config", "help")) -> Vocabulary:
+def vocabulary(program: Program, *, log: bool, extra: tuple[str, ...] = COMMON) -> Vocabulary:
     """All names of a program; `log` says whether it writes its own log (under `twist` it does not)."""
     sections: list[str] = [MASTER, VOLUME] if program == "server" else [program]
     if log:

@@ -1,6 +1,5 @@
 """Typed reading of the JSON objects in heartbeat lines; a complaint names the object and the key."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,19 +28,19 @@ class Fields:
 
     def integer(self, key: str, *, low: int = 0, high: int = I63) -> int:
         value = self.parsed.get(key)
-        if type(value) is not int or not low <= value <= high:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise self._bad(key, f"a number from {low} to {high}")
         return value
 
     def seconds(self, key: str) -> float:
         value = self.parsed.get(key)
-        if type(value) not in {int, float} or not math.isfinite(value) or not 0 < value <= 86400:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 86400:
             raise self._bad(key, "a number of seconds, over 0 and at most a day")
         return float(value)
 
     def truth(self, key: str) -> bool:
         value = self.parsed.get(key)
-        if type(value) is not bool:
+        if not isinstance(value, bool):
             raise self._bad(key, "true or false")
         return value
 

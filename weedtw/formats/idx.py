@@ -75,7 +75,8 @@ def unpack_rows(data: bytes | memoryview, offset_width: int, *, path: str = "") 
 def guess_offset_width(data: bytes | memoryview, dat_size: int, *, default: int = 4) -> int:
     """Tell 4-byte from 5-byte offsets by whether the rows point at places that a .dat of `dat_size` bytes has.
 
-    `data` is the start of the index or all of it.  An index without rows gives `default`.
+    `data` is the whole index.  One without rows gives `default`; so may one of a row or two that is torn, hence ask
+    the `.vif` first.
     """
     if not len(data):
         return default

@@ -26,14 +26,19 @@ size 0 when unknown, as SeaweedFS does.  Volume servers of SeaweedFS before 3.09
 
 Files without data.  SeaweedFS stores them with size 0 and no body, so name, mime, time, ttl and pairs are lost; and
 only the index tells them from a deletion record, which looks the same but carries the crc of the data it deletes.
-Here the body is empty as well, because readers expect it so.  In version 3 four bytes of padding follow such a
-record; readers skip them and SeaweedFS writes nought there.  They keep what fits:
+They are written without a body here, too, so that size 0 means an empty file to whoever reads the index.  In
+version 3 four bytes of padding follow such a record; SeaweedFS writes nought there and skips them when reading.
+They keep what fits:
 
     0 0 0 0                nothing
     FF 0 count unit        the time to live of its own: it decides whether the file is still there
     any other u32          last_modified (1970 to 2105), when there is no time to live of its own
 
-Name, mime and pairs of a file without data have no place.
+Name, mime and pairs of a file without data have no place.  A body with data_size 0 would have one, and such records
+are read with all their fields, but they are not written: SeaweedFS 4.48 reads them too, yet its vacuum writes them
+anew without a body under an index row that still has the old size, and then answers 500 and may turn the volume
+read-only.  So the volume server stores an empty file as gzip of nothing (`volume/upload.py`): twenty bytes of data,
+which every reader unpacks to none, and nothing is lost by any tool of either system.
 """
 
 import struct
@@ -155,41 +160,54 @@ def clip_name(name: bytes, limit: int = MAX_NAME_SIZE) -> bytes:
 
 
 def body_size(needle: Needle, version: int = CURRENT_VERSION) -> int:
-    """The size field of the record that `pack` makes.
-
-    Raises BadRequest when a field is too long for the record, TooLarge when all of it is.
-    """
-    size = len(needle.data)
-    if size and version != 1:
-        size += _U32.size + len(_metadata(needle))
-    if size > MAX_BODY_SIZE:
-        raise TooLarge(MAX_BODY_SIZE, size)
-    return size
+    """The size field of the record that `pack` makes; raises as `pack` does."""
+    return _size_with(needle, _metadata(needle, version), version)
 
 
 def pack_vector(needle: Needle, version: int = CURRENT_VERSION) -> list[Buffer]:
     """The whole record as buffers for one `pwritev`; the data is among them as it came, not copied.
 
-    Raises BadRequest when a field is too long for the record, TooLarge when all of it is.
+    Raises as `pack` does.
     """
     data = needle.data
-    size = body_size(needle, version)
+    metadata = _metadata(needle, version)
+    size = _size_with(needle, metadata, version)
     head = _HEADER.pack(needle.cookie, needle.key, size)
     if not size:
         return [head + _tail(needle, needle.checksum, size, version)]
     tail = _tail(needle, crc32c(data), size, version)
     if version == 1:
         return [head, data, tail]
-    return [head + _U32.pack(len(data)), data, _metadata(needle) + tail]
+    return [head + _U32.pack(len(data)), data, metadata + tail]
 
 
 def pack(needle: Needle, version: int = CURRENT_VERSION) -> bytes:
-    """The whole record in one piece; raises as `pack_vector` does."""
+    """The whole record in one piece, padding included.
+
+    Raises BadRequest when a field is too long for the record or version 1 cannot keep it, TooLarge when all of it
+    is more than the size field holds.
+    """
     return b"".join(pack_vector(needle, version))
 
 
-def _metadata(needle: Needle) -> bytes:
-    """What follows the data in a body of versions 2 and 3."""
+def _size_with(needle: Needle, metadata: bytes, version: int) -> int:
+    size = len(needle.data)
+    if size and version != 1:
+        size += _U32.size + len(metadata)
+    if size > MAX_BODY_SIZE:
+        raise TooLarge(MAX_BODY_SIZE, size)
+    return size
+
+
+def _metadata(needle: Needle, version: int) -> bytes:
+    """What follows the data in a body: nothing in version 1, and nothing when there is no data."""
+    if not len(needle.data):
+        return b""
+    if version == 1:
+        if needle.is_gzipped or needle.is_manifest:
+            # The flag would be lost, and the stored bytes be taken for the file.
+            raise BadRequest("a volume of version 1 can keep neither compressed data nor chunk manifests as such")
+        return b""
     fields = [bytes((needle.flags,)), _sized(needle.name, 1, "name"), _sized(needle.mime, 1, "mime type")]
     if needle.last_modified is not None:
         if not 0 <= needle.last_modified <= MAX_LAST_MODIFIED:

@@ -58,7 +58,7 @@ class SuperBlock:
 
     @classmethod
     def unpack(cls, data: bytes | memoryview, *, path: str = "") -> Self:
-        """Read the super block at the start of `data`, which may be longer: `size` of it says where the records begin.
+        """Read the super block at the start of `data`, which may be longer; its `size` says where records begin.
 
         Raises Damaged, naming `path`, when the bytes are too few or say what cannot be.
         """

@@ -13,167 +13,44 @@ made, so that nothing can have arrived.  Redirects are not followed, bodies are 
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlencode
 
 import attrs
-from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionLost, DNSLookupError
-from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import (
+    Agent,
+    HTTPConnectionPool,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IAgent, IResponse
 
 from weedtw.errors import PeerError, Unreachable
-from weedtw.http.deadline import Deadline
+from weedtw.http.bodies import Buffers, BuffersBody, ReceivedBody, RelayedBody
 from weedtw.http.requests import SERVER, Request
 
-PIECE = 64 * 1024  # bytes handed to a connection at once
 JSON_LIMIT = 64 << 20  # bytes; the topology of a large cluster has to fit
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
-_NO_CONNECTION = (ConnectError, ConnectingCancelledError, DNSLookupError)
-
-Buffers = Sequence[bytes | memoryview]
-
-
-@implementer(IBodyProducer)
-class BuffersBody:
-    """A request body made of buffers, which are sent in pieces as fast as the connection takes them."""
-
-    def __init__(self, buffers: Buffers) -> None:
-        self.length = sum(map(len, buffers))
-        self._left = [memoryview(buffer) for buffer in reversed(buffers) if len(buffer)]
-        self._consumer: IConsumer | None = None
-        self._paused = False
-        self._done: Deferred[None] = Deferred(lambda _: self.stopProducing())
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Begin; the Deferred fires when everything was handed over."""
-        self._consumer = consumer
-        self._produce()
-        return self._done
-
-    def pauseProducing(self) -> None:
-        """The connection has enough for now."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """The connection takes more."""
-        self._paused = False
-        self._produce()
-
-    def stopProducing(self) -> None:
-        """Nothing more is wanted."""
-        self._consumer = None
-        self._left.clear()
-
-    def _produce(self) -> None:
-        while self._consumer is not None and not self._paused:
-            if not self._left:
-                self._consumer = None
-                self._done.callback(None)
-                return
-            buffer = self._left.pop()
-            if len(buffer) > PIECE:
-                self._left.append(buffer[PIECE:])
-            self._consumer.write(bytes(buffer[:PIECE]))
-
-
-class _Body(Protocol):
-    """Takes the body of an answer: gives up when it is too long or stalls."""
-
-    transport: Any
-
-    def __init__(self, clock: IReactorTime, idle: float, limit: int | None) -> None:
-        self.done: Deferred[bytes] = Deferred(self._cancelled)
-        self._deadline = Deadline(clock, self._stalled)
-        self._idle = idle
-        self._limit = limit
-        self._size = 0
-        self._pieces: list[bytes] = []
-        self._problem = ""
-
-    def connectionMade(self) -> None:
-        self._deadline.set(self._idle)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._problem:
-            return
-        self._deadline.set(self._idle)
-        self._size += len(data)
-        if self._limit is not None and self._size > self._limit:
-            self._give_up(f"the answer is longer than {self._limit} bytes")
-        else:
-            self._take(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._deadline.drop()
-        self._ended()
-        if self.done.called:
-            return
-        if isinstance(reason.value, ResponseDone) and not self._problem:
-            self.done.callback(b"".join(self._pieces))
-        else:
-            why = self._problem or f"the answer broke off after {self._size} bytes"
-            self.done.errback(PeerError("", why))
-
-    def _take(self, data: bytes) -> None:
-        self._pieces.append(data)
-
-    def _ended(self) -> None:
-        """Nothing more comes."""
-
-    def _stalled(self) -> None:
-        self._give_up(f"the answer stalled for {self._idle:g} s after {self._size} bytes")
-
-    def _give_up(self, problem: str) -> None:
-        self._problem = problem
-        self._pieces.clear()
-        self.transport.loseConnection()
-
-    def _cancelled(self, done: Deferred[bytes]) -> None:
-        self._give_up("given up")
-        done.errback(CancelledError())
-
-
-@implementer(IPushProducer)
-class _Relay(_Body):
-    """Passes the body of an answer on to a request of our own, no faster than its client takes it."""
-
-    def __init__(self, clock: IReactorTime, idle: float, request: Request) -> None:
-        super().__init__(clock, idle, None)
-        self._request = request
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self._request.registerProducer(self, streaming=True)
-
-    def pauseProducing(self) -> None:
-        self._deadline.clear()  # our own client is waited for; its channel has a time-out for that
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._deadline.set(self._idle)
-        self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        self._give_up("the client has gone")
-
-    def _take(self, data: bytes) -> None:
-        if self._request.is_gone:
-            self._give_up("the client has gone")
-        else:
-            self._request.write(data)
-
-    def _ended(self) -> None:
-        if not self._request.is_gone:
-            self._request.unregisterProducer()  # type: ignore[no-untyped-call]
+# What an agent raises when a request fails on its way: not made, not sent, or not answered.
+_ON_THE_WAY = (
+    CancelledError,
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
 
 
 @attrs.frozen(eq=False)
@@ -203,20 +80,30 @@ class PeerResponse:
 
     async def read(self, limit: int = JSON_LIMIT) -> bytes:
         """The whole body; raises PeerError when it is longer than `limit` bytes, stalls or breaks off."""
-        return await self._deliver(_Body(self.clock, self.idle, limit))
+        return await self._deliver(ReceivedBody(self.clock, self.idle, limit))
 
     async def relay(self, request: Request) -> None:
-        """Write the body to `request`, following its client's pace; raises PeerError when it breaks off."""
-        await self._deliver(_Relay(self.clock, self.idle, request))
+        """Write the body to `request`, following its client's pace; raises PeerError when it breaks off.
+
+        Returns early when that client goes: nobody is left who could be told anything.
+        """
+        if request.is_gone:
+            self.drop()
+            return
+        try:
+            await self._deliver(RelayedBody(self.clock, self.idle, request))
+        except PeerError:
+            if not request.is_gone:
+                raise
 
     def drop(self) -> None:
         """Take no body; the connection is closed."""
-        body = _Body(self.clock, self.idle, 0)
+        body = ReceivedBody(self.clock, self.idle, 0)
         body.done.addErrback(lambda _: None)  # nobody wants to know how it ended
         self.response.deliverBody(body)
         body.done.cancel()
 
-    async def _deliver(self, body: _Body) -> bytes:
+    async def _deliver(self, body: ReceivedBody) -> bytes:
         self.response.deliverBody(body)
         try:
             return await body.done
@@ -254,14 +141,14 @@ class PeerAgent:
         lines = Headers({"User-Agent": [SERVER.decode()], **{k: [v] for k, v in (headers or {}).items()}})
         producer = BuffersBody(body) if body is not None else None
         asked: Deferred[IResponse] = self.agent.request(method.encode(), url, lines, producer)
+        late = self.clock.callLater(allowed, asked.cancel)
         try:
-            response = await asked.addTimeout(allowed, self.clock)
-        except defer.TimeoutError as error:
-            raise PeerError(address, f"no answer within {allowed:g} s") from error
-        except _NO_CONNECTION as error:
-            raise Unreachable(address, _reason(error)) from error
-        except (ResponseFailed, ResponseNeverReceived, ConnectionLost) as error:
-            raise PeerError(address, _reason(error)) from error
+            response = await asked
+        except _ON_THE_WAY as error:
+            raise _peer_error(address, error, None if late.active() else allowed) from error
+        finally:
+            if late.active():
+                late.cancel()
         return PeerResponse(address, response, self.clock, allowed)
 
     async def get_json(
@@ -299,6 +186,12 @@ class PeerAgent:
             await (self.pool.closeCachedConnections() or succeed(None))
 
 
+class _Quiet(_HTTP11ClientFactory):
+    """Makes connections without a line in the log for the beginning and the end of each."""
+
+    noisy = False
+
+
 def make_agent(
     reactor: Any,
     *,
@@ -312,6 +205,7 @@ def make_agent(
     is not idempotent is never sent a second time; twisted repeats the rest only when a kept connection had died.
     """
     pool = HTTPConnectionPool(reactor, persistent=True)
+    pool._factory = _Quiet  # the one way to say it
     pool.maxPersistentPerHost = connections_per_host
     pool.cachedConnectionTimeout = 15
     agent = Agent(reactor, connectTimeout=connect_timeout, pool=pool)
@@ -339,8 +233,27 @@ def _url(address: str, path: str, query: Mapping[str, object] | None) -> bytes:
     return f"http://{address}{path}{'?' if encoded else ''}{encoded}".encode("ascii")
 
 
-def _reason(error: BaseException) -> str:
-    """What went wrong on the way, in a few words."""
-    reasons: Iterable[Failure] = getattr(error, "reasons", ())
-    inner = next((failure.value for failure in reasons if failure.value is not None), error)
-    return str(inner).strip().rstrip(".") or type(inner).__name__
+def _peer_error(address: str, error: BaseException, waited: float | None) -> BaseException:
+    """What a failure on the way means; `waited` is the time-out in seconds when that was the cause.
+
+    CancelledError when it was our caller who gave up.
+    """
+    inner = _innermost(error)
+    if waited is not None:
+        if isinstance(inner, ConnectingCancelledError):
+            return Unreachable(address, f"no connection within {waited:g} s")
+        return PeerError(address, f"no answer within {waited:g} s")
+    if isinstance(inner, CancelledError | ConnectingCancelledError):
+        return CancelledError()
+    reason = str(inner).strip().rstrip(".") or type(inner).__name__
+    if isinstance(error, ConnectError | DNSLookupError):
+        return Unreachable(address, reason)
+    return PeerError(address, reason)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The cause that twisted has wrapped, or the error itself."""
+    reasons: Sequence[Failure] = getattr(error, "reasons", ())
+    causes = [failure.value for failure in reasons if failure.value is not None]
+    cancelled = [cause for cause in causes if isinstance(cause, CancelledError)]
+    return next(iter(cancelled or causes), error)

@@ -21,13 +21,14 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import server
 from twisted.web.http import Request as TwistedRequest
-from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource
 
+from weedtw.http.conditional import format_date
 from weedtw.http.deadline import Deadline
 from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
+from weedtw.http.taken import bytes_taken
 
 ProtocolFactory = Callable[[], IProtocol]
 Admission = Callable[[Request], int | None]
@@ -36,6 +37,8 @@ Admission = Callable[[Request], int | None]
 class Site(server.Site):
     """What all connections of one port share.  Use it as the port's factory; make it with `make_site`."""
 
+    noisy = False
+    taken = staticmethod(bytes_taken)  # how far the other end of a transport is
     requestFactory: type[Request]
     reactor: IReactorTime
 
@@ -59,7 +62,7 @@ class Site(server.Site):
         self._admission = admission
         self._open: set[Closable] = set()
         self._drained: list[Deferred[None]] = []
-        self._date = (0, b"")
+        self._date = (-1, b"")
 
     def buildProtocol(self, addr: IAddress | None) -> "FirstBytes":  # type: ignore[override]  # noqa: ARG002
         """A connection that does not know yet what it will speak."""
@@ -78,7 +81,7 @@ class Site(server.Site):
         """The time as HTTP writes it."""
         now = int(self.reactor.seconds())
         if self._date[0] != now:
-            self._date = (now, datetimeToString(now))
+            self._date = (now, format_date(now).encode())
         return self._date[1]
 
     def admit(self, request: Request) -> int:
@@ -201,7 +204,8 @@ def make_site(
     worked on together (None: no limit; at most 256 MiB of them lie in memory in any case).  Bodies over 1 MiB go
     to unnamed files in `spool_folder` (None: the system's folder for temporary files).  `admission` is asked with
     the head of each request before its body is taken: it raises a WeedError to refuse it, and returns a body
-    limit of its own or None.  `idle_timeout` is in seconds; `patience` sets every time-out.
+    limit of its own or None.  A body over the site's limit, or a higher one, is TooLarge, as a file is; over a lower
+    one, which is no file's, it is a 413.  `idle_timeout` is in seconds; `patience` sets every time-out.
     """
     return Site(
         resource,

@@ -17,7 +17,8 @@ END = b"\r\n\r\n"
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)|(?<!\r)\n")
-_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")  # no spaces, controls or fragment; raw UTF-8 is let pass
+_TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")  # no spaces, controls or fragment; raw UTF-8 gets encoded
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"(?i:https?)://[^/?]*")
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -28,7 +29,7 @@ class RequestHead:
     """One request as announced.  `body_length` is in bytes: 0 without a body, None for a chunked one."""
 
     method: bytes
-    target: bytes  # origin form ("/path?query") or "*"
+    target: bytes  # origin form ("/path?query") or "*", ASCII
     version: bytes  # b"HTTP/1.0" or b"HTTP/1.1"
     fields: tuple[tuple[bytes, bytes], ...]
     body_length: int | None
@@ -42,7 +43,7 @@ def parse_head(block: bytes) -> RequestHead:
         raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
     control = _CONTROL.search(block)
     if control:
-        raise BadMessage(f"a stray byte {control[0]!r} in the head of the request")
+        raise _stray(control[0])
     first, *lines = block.split(b"\r\n")
     method, target, version = _request_line(first)
     if len(lines) > FIELDS:
@@ -70,13 +71,17 @@ def check_beginning(block: bytes, checked: int = 0) -> None:
     line, ended, _ = block.partition(b"\r\n")
     if len(line) > REQUEST_LINE:
         raise BadMessage(f"the request line is longer than {REQUEST_LINE} bytes", 414)
-    if len(block) > HEAD:
-        raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
-    control = _CONTROL.search(block, max(0, checked - 1))
-    if control and not (control[0] == b"\r" and control.end() == len(block)):  # a last CR may await its LF
-        raise BadMessage(f"a stray byte {control[0]!r} in the head of the request")
     if ended and checked < len(line) + 2:
         _request_line(line)
+    control = _CONTROL.search(block, max(0, checked - 1))
+    if control and not (control[0] == b"\r" and control.end() == len(block)):  # a last CR may await its LF
+        raise _stray(control[0])
+    if len(block) > HEAD:
+        raise BadMessage(f"the head of the request is larger than {HEAD} bytes", 431)
+
+
+def _stray(control: bytes) -> BadMessage:
+    return BadMessage(f"a stray byte 0x{control[0]:02x} in the head of the request")
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -94,7 +99,8 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:
-    """The target as path and query, whatever form it was sent in (RFC 9112 §3.2)."""
+    """The target as path and query in ASCII, whatever form it was sent in (RFC 9112 §3.2)."""
+    target = _BEYOND_ASCII.sub(lambda found: b"%%%02X" % found[0][0], target)
     if target.startswith(b"/"):
         return target
     if target == b"*" and method == b"OPTIONS":

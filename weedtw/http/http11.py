@@ -16,17 +16,18 @@ A connection is in one phase at a time:
 
 import enum
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 
-from weedtw.errors import BadMessage, WeedError
+from weedtw.errors import BadMessage, TooLarge, WeedError
 from weedtw.http.deadline import Deadline
 from weedtw.http.framing import ChunkedFraming, Framing, LengthFraming
 from weedtw.http.head import END, RequestHead, check_beginning, parse_head
@@ -65,7 +66,7 @@ class Phase(enum.Enum):
 
 
 class HttpChannel(HTTPChannel):
-    """The server's side of one HTTP connection.  `site` is set by whoever makes it, before `makeConnection`."""
+    """The server's side of one HTTP connection."""
 
     log = Logger()
     site: "Site"
@@ -82,12 +83,13 @@ class HttpChannel(HTTPChannel):
         self._in = bytearray()  # received and not yet understood
         self._searched = 0  # bytes of _in that were searched for the end of a head
         self._empty_lines = 0
-        self._head: RequestHead | None = None
+        self._head: RequestHead | None = None  # of the request whose body is awaited
         self._framing: Framing | None = None
         self._moved = 0  # bytes of body since the window began; in LINGER, bytes thrown away
         self._stepping = False
         self._reading = True  # whether the transport was last told to read
         self._unsent = 0  # bytes handed to the transport since it was last empty
+        self._taken: int | None = None  # bytes that the client had taken when the window for an answer began
 
     # ------------------------------------------------------------- the connection
 
@@ -97,23 +99,21 @@ class HttpChannel(HTTPChannel):
             self.transport.setTcpNoDelay(True)
         self._networkProducer = self.transport
         self.transport.registerProducer(self, True)
+        self._enter(Phase.HEAD)
         self.site.connected(self)
-        self._await_head()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self.phase is Phase.BODY and not self._in:
-            self._guard_step(lambda: self._take_body(data))
-        elif self.phase is Phase.LINGER:
+        if self.phase is Phase.LINGER:
             self._throw_away(data)
-            return
-        elif self.phase is Phase.CLOSED:
-            return
-        else:
-            if self.phase is Phase.HEAD and not self._in:
-                self._deadline.set(self.patience.head)
+        elif self.phase is Phase.BODY and not self._in and not self._stepping:
+            self._advance(lambda: self._take_body(data))  # a large body is not copied through _in
+        elif self.phase is not Phase.CLOSED:
+            first = not self._in
             self._in += data
-        self._advance()
+            if first and self.phase is Phase.HEAD:
+                self._set_deadline()
+            self._advance()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; so is the request under way."""
@@ -129,6 +129,8 @@ class HttpChannel(HTTPChannel):
         self.persistent = False
         if self.phase is Phase.HEAD:
             self._close()
+        elif self.phase is Phase.LINGER:
+            self._deadline.set(min(1.0, self.patience.linger))
 
     def abort(self) -> None:
         """Cut the connection, unsent bytes and all."""
@@ -137,24 +139,26 @@ class HttpChannel(HTTPChannel):
 
     # ------------------------------------------------------------- from bytes to requests
 
-    def _advance(self) -> None:
-        """Understand as much of what was received as can be acted on now; never runs inside itself."""
+    def _advance(self, first: Callable[[], bool] | None = None) -> None:
+        """Understand as much of what was received as can be acted on now; never runs inside itself.
+
+        What is wrong with the client's bytes becomes a refusal.
+        """
         if self._stepping:
             return
-        while self._guard_step(self._step):
-            pass
-        self._steer_reading()
-
-    def _guard_step(self, step: Callable[[], bool]) -> bool:
-        """Run one step; what is wrong with the client's bytes becomes a refusal."""
         self._stepping = True
         try:
-            return step()
+            going_on = (first or self._step)()
+            while going_on:
+                going_on = self._step()
         except WeedError as error:
             self._refuse(error)
-            return False
+        except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told, the log has it
+            self.log.failure("reading a request")
+            self._refuse(error)
         finally:
             self._stepping = False
+        self._steer_reading()
 
     def _step(self) -> bool:
         """One head, or one stretch of body; False when there is nothing more to do now."""
@@ -191,19 +195,17 @@ class HttpChannel(HTTPChannel):
         self.requests.append(request)
         for name, value in head.fields:
             request.requestHeaders.addRawHeader(name, value)
-        request.method, request.uri, request.clientproto = head.method, head.target, head.version
-        request.path = head.target.partition(b"?")[0]
+        request.set_line(head.method, head.target, head.version)
         limit = self.site.admit(request)
         request.content = Spool(self.site.room, limit, head.body_length)
         if head.body_length == 0:
             self._dispatch()
             return
         self._framing = ChunkedFraming() if head.body_length is None else LengthFraming(head.body_length)
-        self.phase = Phase.BODY
         self._moved = 0
-        self._deadline.set(self.patience.window)
+        self._enter(Phase.BODY)
         if head.expects_continue and not self._in:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self, data: bytes) -> bool:
         assert self._framing is not None
@@ -219,68 +221,61 @@ class HttpChannel(HTTPChannel):
 
     def _dispatch(self) -> None:
         """Let the request be answered."""
-        head, self._head, self._framing = self._head, None, None
-        assert head is not None
-        self.phase = Phase.BUSY
-        self._handlingRequest = True
-        self._deadline.clear()
-        self.requests[-1].requestReceived(head.method, head.target, head.version)
+        self._head = self._framing = None
+        self._enter(Phase.BUSY)
+        self.requests[-1].process()
 
     def requestDone(self, request: Request) -> None:
         """The answer is written; go on with what was pipelined behind the request, or close."""
         assert self.requests == [request]
         self.requests.clear()
-        self._handlingRequest = False
         if self.phase is not Phase.BUSY:
             return
         if not self.persistent:
             self._close()
             return
-        self._await_head()
+        self._enter(Phase.HEAD)
         self._advance()
-
-    def _await_head(self) -> None:
-        self.phase = Phase.HEAD
-        if self._waitingForTransport:
-            self._deadline.set(self._time_to_send())
-        else:
-            self._deadline.set(self.patience.head if self._in else self.patience.idle)
 
     # ------------------------------------------------------------- refusing and closing
 
-    def _refuse(self, error: WeedError) -> None:
+    def _refuse(self, error: Exception) -> None:
         """Answer a request that was not admitted, so that the client sees the answer, and close."""
-        body = b"" if self._head is not None and self._head.method == b"HEAD" else render_json(error_value(error))
+        if self.phase is Phase.BUSY:
+            self.abort()  # an answer may be half written
+            return
+        if isinstance(error, TooLarge) and error.limit < self.site.body_limit:  # it was not for a file
+            error = BadMessage(f"the body is over the limit of {error.limit} bytes that this path has", 413)
+        value = render_json(error_value(error))
+        body = b"" if self._head is not None and self._head.method == b"HEAD" else value
         status = status_of(error)
         lines = [
-            b"HTTP/1.1 %d %s" % (status, RESPONSES.get(status, b"Error")),
+            b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
             b"Server: " + SERVER,
             b"Date: " + self.site.date(),
             b"Content-Type: application/json",
             b"X-Content-Type-Options: nosniff",
             *(name + b": " + value for name, value in error_headers(error)),
-            b"Content-Length: %d" % len(render_json(error_value(error))),
+            b"Content-Length: %d" % len(value),
             b"Connection: close",
         ]
         for request in self.requests:
-            if request.content is not None:
-                request.content.close()
+            request.discard()
         self.requests.clear()
+        self._head = self._framing = None
         self._in.clear()
-        self._framing = None
-        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self._linger()
 
     def _linger(self) -> None:
         """Say that nothing more comes, and take what is still on its way: closing now could destroy the answer."""
-        self.phase = Phase.LINGER
-        self._moved = 0
-        self.transport.unregisterProducer()
-        half_closes: bool = ITCPTransport.providedBy(self.transport)
-        if not half_closes:
+        plain_tcp: bool = ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
+        if not plain_tcp:  # TLS has an end of its own, which a half-closed socket would cut off
             self._close()
             return
-        self._deadline.set(self.patience.linger)
+        self._moved = 0
+        self._enter(Phase.LINGER)
+        self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
         self.transport.resumeProducing()
 
@@ -291,24 +286,54 @@ class HttpChannel(HTTPChannel):
 
     def _close(self) -> None:
         """Close once what was written is sent, however long the client takes within reason."""
-        self.phase = Phase.CLOSED
-        self._deadline.set(self._time_to_send())
+        self._enter(Phase.CLOSED)
         self.loseConnection()  # type: ignore[no-untyped-call]
+
+    # ------------------------------------------------------------- time
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """Give the client the time that what is awaited of it may take."""
+        patience = self.patience
+        if self.phase is Phase.LINGER:
+            self._deadline.set(patience.linger)
+        elif self._waitingForTransport or self.phase is Phase.CLOSED:
+            self._taken = self.site.taken(self.transport)
+            unseen = 0 if self._taken is not None else self._unsent  # then all of it gets its time in advance
+            self._deadline.set(patience.window + unseen / patience.rate)
+        elif self.phase is Phase.HEAD:
+            self._deadline.set(patience.head if self._in else patience.idle)
+        elif self.phase is Phase.BODY:
+            self._deadline.set(patience.window)
+        else:
+            self._deadline.clear()  # the endpoint is awaited, not the client
 
     def _too_slow(self) -> None:
         """The client has used up its time."""
-        if self.phase is Phase.HEAD and not self._in and not self._waitingForTransport:
-            self._close()
-        elif self.phase is Phase.HEAD and not self._waitingForTransport:
-            self._refuse(BadMessage("the head of the request did not come in time", 408))
-        elif self.phase is Phase.BODY and not self._waitingForTransport:
-            if self._moved >= self.patience.rate * self.patience.window:
-                self._moved = 0
-                self._deadline.set(self.patience.window)
-            else:
-                self._refuse(BadMessage("the body of the request comes too slowly", 408))
-        else:
+        if self.phase is Phase.LINGER:
             self.abort()
+        elif self._waitingForTransport or self.phase is Phase.CLOSED:
+            if self._is_taking():
+                self._set_deadline()
+            else:
+                self.abort()
+        elif self.phase is Phase.HEAD and self._in:
+            self._refuse(BadMessage("the head of the request did not come in time", 408))
+        elif self.phase is Phase.HEAD:
+            self._close()
+        elif self._moved >= self.patience.rate * self.patience.window:
+            self._moved = 0
+            self._set_deadline()
+        else:
+            self._refuse(BadMessage("the body of the request comes too slowly", 408))
+
+    def _is_taking(self) -> bool:
+        """Whether the client has taken enough of the answer since the window began, as far as can be known."""
+        before, now = self._taken, self.site.taken(self.transport)
+        return before is not None and now is not None and now - before >= self.patience.rate * self.patience.window
 
     # ------------------------------------------------------------- writing
 
@@ -334,7 +359,7 @@ class HttpChannel(HTTPChannel):
         self._unsent += len(data)
         self.transport.write(data)
 
-    def writeSequence(self, iovec: "list[bytes]") -> None:
+    def writeSequence(self, iovec: list[bytes]) -> None:
         """Hand several byte strings to the transport."""
         self._unsent += sum(map(len, iovec))
         self.transport.writeSequence(iovec)
@@ -342,28 +367,25 @@ class HttpChannel(HTTPChannel):
     def pauseProducing(self) -> None:
         """The client takes our bytes slower than they come: stop the producer, and give the client a time."""
         self._waitingForTransport = True
-        self._deadline.set(self._time_to_send())
+        self._set_deadline()
         if self._requestProducer is not None:
             self._requestProducer.pauseProducing()
         self._steer_reading()
+
+    def stopProducing(self) -> None:
+        """The transport has broken, and tells its producer before it tells its protocol."""
+        for request in self.requests:
+            request.is_gone = True
+        super().stopProducing()  # type: ignore[no-untyped-call]
 
     def resumeProducing(self) -> None:
         """Everything written so far is sent."""
         self._waitingForTransport = False
         self._unsent = 0
-        if self.phase is Phase.HEAD:
-            self._await_head()
-        elif self.phase is Phase.BODY:
-            self._deadline.set(self.patience.window)
-        elif self.phase is Phase.BUSY:
-            self._deadline.clear()
+        self._set_deadline()
         if self._requestProducer is not None:
             self._requestProducer.resumeProducing()
         self._steer_reading()
-
-    def _time_to_send(self) -> float:
-        """Seconds that a client may take for what is unsent."""
-        return self.patience.window + self._unsent / self.patience.rate
 
     def _steer_reading(self) -> None:
         """Read from the client only what can be acted on or is little enough to keep."""

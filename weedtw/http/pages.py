@@ -135,15 +135,6 @@ def render_page(title: str, subtitle: str, parts: Sequence[Facts | Table]) -> by
     return page.render(title=title, subtitle=subtitle, parts=parts, version=__version__).encode()
 
 
-def format_size(count: float) -> str:
-    """Bytes for people: `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} PiB"
-
-
 # ------------------------------------------------------------------ the icon
 
 _LEAF = (  # 16 × 16: a blade of seagrass; '.' is clear, '#' dark, '+' light

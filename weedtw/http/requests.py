@@ -53,26 +53,44 @@ class Request(server.Request):
         values = self.requestHeaders.getRawHeaders(name.encode("latin-1"))
         return b", ".join(values).decode("utf-8", "replace") if values else None
 
-    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Called by the channel with the request line once the body is whole."""
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
+    def set_line(self, method: bytes, target: bytes, version: bytes) -> None:
+        """Called by the channel with the request line, before the body is there."""
+        self.method, self.uri, self.clientproto = method, target, version
+        self.path = target.partition(b"?")[0]
         self.args = {}  # see params() and query()
-        self.process()
+
+    def discard(self) -> None:
+        """Called by the channel for a request that is refused before it is answered."""
+        self.is_gone = True
+        if self.content is not None:  # a refusal may come before there is one
+            self.content.close()
 
     def setHeader(self, name: str | bytes, value: str | bytes) -> None:
         """Set a header of the answer; CR and LF in the value become spaces."""
         self.responseHeaders.setRawHeaders(name, [value])
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Let a push producer (`streaming`) follow what the client takes."""
+        """Let a push producer (`streaming`) follow what the client takes; stop it at once when that has gone."""
+        if self.is_gone:
+            producer.stopProducing()
+            return
         super().registerProducer(producer, streaming)  # type: ignore[no-untyped-call]
+
+    def unregisterProducer(self) -> None:
+        """The producer has no more."""
+        if self.is_gone:
+            return
+        super().unregisterProducer()  # type: ignore[no-untyped-call]
 
     def process(self) -> None:
         """Find the resource and let it answer."""
         self.site = self.channel.site
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.channel.site.date())
+        if self.path == b"*":  # OPTIONS of the server as a whole; no other method gets here
+            self.setResponseCode(204)
+            self.finish()
+            return
         try:
             self.prepath = []
             self.postpath = _segments(self.path)
@@ -97,8 +115,11 @@ class Request(server.Request):
             return
         self._given += len(data)
         if not self.startedWriting:
+            if self.code == 204:
+                self.responseHeaders.removeHeader(b"Content-Length")  # RFC 9110 §8.6
             lengths = self.responseHeaders.getRawHeaders(b"Content-Length")
-            self._announced = int(lengths[0]) if lengths and self.method != b"HEAD" and self.code != 304 else None
+            has_body = self.method != b"HEAD" and self.code != 304
+            self._announced = int(lengths[0]) if lengths and has_body else None
         if self._announced is not None and self._given > self._announced:
             self._cut_for_length()
             return
@@ -185,8 +206,9 @@ class Params:
         return value
 
     def integer(self, name: str, default: int, *, least: int = 0, most: int = 2**63 - 1) -> int:
-        """A decimal number within [least, most]; the default when missing or empty."""
-        return self._integer(name, self.values.get(name, "") or str(default), least, most)
+        """A decimal number within [least, most]; the default, whatever it is, when missing or empty."""
+        text = self.values.get(name, "")
+        return self._integer(name, text, least, most) if text else default
 
     def required_integer(self, name: str, *, least: int = 0, most: int = 2**63 - 1) -> int:
         """A decimal number within [least, most] that must be there."""

@@ -5,7 +5,7 @@ An endpoint is a coroutine under `endpoint`; what it returns is the body:
     @app.route("/dir/status", methods=["GET"])
     @endpoint
     async def dir_status(self, request: Request) -> bytes:
-        return json_response(request, {"Version": __version__})
+        return json_response(request, {"Version": PRODUCT})
 
 Whatever it raises becomes a JSON body `{"error": …}` with the status from `STATUS`.
 """
@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import RequestRedirect
 
 from weedtw import errors
 from weedtw.http.requests import Request, query
@@ -43,6 +44,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.MethodNotAllowed: 405,
     errors.NoRoom: 406,
     errors.ReadOnlyVolume: 409,
+    errors.VolumeExists: 409,
     errors.PreconditionFailed: 412,
     errors.RangeNotSatisfiable: 416,
     errors.StorageError: 500,
@@ -54,6 +56,8 @@ STATUS: dict[type[BaseException], int] = {
 }
 
 _PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+_OF_A_FILE = frozenset({b"Accept-Ranges", b"Cache-Control", b"ETag", b"Expires", b"Last-Modified", b"Location"})
 
 _Self = TypeVar("_Self")
 _Arguments = ParamSpec("_Arguments")
@@ -137,6 +141,9 @@ def error_response(request: Request, error: BaseException) -> bytes:
     """Answer an error as JSON with the status from the table; log it when it was not foreseen."""
     if not isinstance(error, errors.WeedError):
         _log.failure("answering {method} {uri}", _failure(error), method=request.method, uri=request.uri)
+    for name in [name for name, _ in request.responseHeaders.getAllRawHeaders()]:
+        if name.startswith(b"Content-") or name in _OF_A_FILE:
+            request.responseHeaders.removeHeader(name)  # it spoke of the body that is not coming
     for name, value in error_headers(error):
         request.setHeader(name, value)
     return json_response(request, error_value(error), status_of(error))
@@ -203,6 +210,8 @@ async def uninterrupted(work: Coroutine[Deferred[Any], Any, _Self]) -> _Self:
     def settled(result: _Self | Failure) -> None:
         if not abandoned:
             shield.callback(result)  # a Failure makes it an errback
+        elif isinstance(result, Failure) and isinstance(result.value, errors.WeedError):
+            _log.warn("after its client had left: {reason}", reason=str(result.value))
         elif isinstance(result, Failure):
             _log.failure("after its client had left", result)
 
@@ -227,10 +236,14 @@ def json_errors(app: "Klein") -> None:
         """Called with (request, failure), after the instance when the application is bound to one."""
         request: Request = args[-2]
         error: BaseException = args[-1].value
+        if request.is_gone:  # nobody listens, and an endpoint that was cancelled is no failure
+            if not isinstance(error, CancelledError | errors.WeedError):
+                _log.failure("after {uri} was given up", args[-1], uri=request.uri)
+            return b""
         if isinstance(error, MethodNotAllowed):
             allowed = tuple(sorted(error.valid_methods or ()))
             error = errors.MethodNotAllowed(request.method.decode("ascii", "replace"), allowed)
-        elif isinstance(error, NotFound):
+        elif isinstance(error, NotFound | RequestRedirect):  # the latter would send to a path with a slash behind it
             error = errors.PathNotFound(request.path.decode("utf-8", "replace"))
         elif isinstance(error, HTTPException):
             error = errors.BadMessage(str(error.description), error.code or 500)

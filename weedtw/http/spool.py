@@ -17,14 +17,17 @@ IN_MEMORY = 1 << 20  # bytes of one body that may stay in memory
 
 @attrs.define
 class Budget:
-    """A number of bytes that all connections share; `limit` None means without end."""
+    """A number of bytes that all connections share; `limit` None means without end.
+
+    Whoever is alone gets any number, or what is larger than the limit would never get its turn.
+    """
 
     limit: int | None = None
     used: int = 0
 
-    def take(self, count: int) -> bool:
-        """Reserve `count` bytes; False, with nothing reserved, when they are not to be had."""
-        if self.limit is not None and self.used + count > self.limit:
+    def take(self, count: int, held: int = 0) -> bool:
+        """Reserve `count` bytes beside the `held` ones that the same taker has; False when they are not to be had."""
+        if self.limit is not None and self.used > held and self.used + count > self.limit:
             return False
         self.used += count
         return True
@@ -132,7 +135,7 @@ class Spool:
     # ------------------------------------------------------------- inside
 
     def _reserve(self, count: int) -> None:
-        if not self.room.in_flight.take(count):
+        if not self.room.in_flight.take(count, self._reserved):
             raise Unavailable("the server is taking as many bytes of uploads as it may; try again")
         self._reserved += count
 

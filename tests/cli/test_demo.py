@@ -1,0 +1,149 @@
+"""`make demo` as a process: it shows what it promises, and nothing of it is left, however it ends."""
+
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from weedtw.cli.demo import main
+from weedtw.cli.demo_files import picture
+
+DEMO = [sys.executable, "-m", "weedtw.cli.demo"]
+LIMIT = 120.0  # seconds; generous, for a machine that does something else as well
+
+
+@attrs.define
+class Running:
+    """A demonstration on a terminal of its own."""
+
+    process: "subprocess.Popen[bytes]"
+    screen: int
+    shown: str = ""
+
+    def read_until(self, text: str) -> None:
+        deadline = time.monotonic() + LIMIT
+        while text not in self.shown:
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), f"ended without {text!r}:\n{self.shown}"
+
+    def read_to_end(self) -> int:
+        while self._read():
+            continue
+        return self.process.wait(LIMIT)
+
+    def _read(self) -> bool:
+        try:
+            piece = os.read(self.screen, 65536)
+        except OSError:  # how the end of a terminal shows on Linux
+            return False
+        self.shown += piece.decode().replace("\r\n", "\n")
+        return bool(piece)
+
+
+@contextmanager
+def on_a_terminal(scratch: Path) -> Iterator[Running]:
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        DEMO, stdin=terminal, stdout=terminal, stderr=terminal, env=environment(scratch), start_new_session=True
+    )
+    os.close(terminal)
+    try:
+        yield Running(process, screen)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(LIMIT)
+        os.close(screen)
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"}
+
+
+def pids(shown: str) -> list[int]:
+    """The servers', from the table."""
+    return [int(pid) for pid in re.findall(r"^(?:master|volume server \d) .* (\d+)$", shown, re.MULTILINE)]
+
+
+def assert_nothing_is_left(shown: str, scratch: Path) -> None:
+    found = pids(shown)
+    assert len(found) == 4, shown
+    for pid in found:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.process
+def test_without_a_terminal_it_ends_by_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        DEMO,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env=environment(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    files = re.findall(r"^(\S+) .* (\d+,[0-9a-f]+) +(\d) +same as stored(.*)$", done.stdout, re.MULTILINE)
+    assert len(files) >= 3
+    assert [chunks for name, _, _, chunks in files if name == "large.bin"] == [" in 6 chunks"]
+    assert [copies for name, _, copies, _ in files if name.endswith(".png")][:1] == ["2"]
+    assert re.search(r"^Open  http://127\.0\.0\.1:\d+/  the master's page$", done.stdout, re.MULTILINE)
+    assert "Ctrl-C" not in done.stdout
+    assert_nothing_is_left(done.stdout, tmp_path)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_on_a_terminal_it_stays_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
+    with on_a_terminal(tmp_path) as demo:
+        demo.read_until("Ctrl-C ends it.")
+        assert demo.process.poll() is None
+        demo.process.send_signal(number)
+        assert demo.read_to_end() == 0, demo.shown
+        assert_nothing_is_left(demo.shown, tmp_path)
+
+
+@pytest.mark.process
+def test_a_server_that_falls_is_told_and_counts_as_failure(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path) as demo:
+        demo.read_until("Ctrl-C ends it.")
+        os.kill(pids(demo.shown)[-1], signal.SIGKILL)
+        demo.read_until("volume server 3 was killed by signal 9")
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.read_to_end() == 1, demo.shown
+        assert_nothing_is_left(demo.shown, tmp_path)
+
+
+@pytest.mark.process
+def test_interrupted_while_it_begins_it_ends_what_it_started(tmp_path: Path) -> None:
+    with on_a_terminal(tmp_path) as demo:
+        demo.read_until("Waiting for the master")
+        demo.process.send_signal(signal.SIGTERM)
+        assert demo.read_to_end() == 1, demo.shown
+        assert_nothing_is_left(demo.shown, tmp_path)
+
+
+class DemoTests(SynchronousTestCase):
+    def test_it_takes_no_options(self) -> None:
+        self.assertEqual(main(["--fast"]), 1)
+        self.assertEqual(main(["--help"]), 0)
+
+    def test_the_picture_it_makes_is_one(self) -> None:
+        pillow = pytest.importorskip("PIL.Image")
+        with pillow.open(io.BytesIO(picture(8))) as image:
+            image.load()
+            self.assertEqual((image.format, image.size, image.getpixel((1, 2))), ("PNG", (8, 8), (4, 8, 128)))

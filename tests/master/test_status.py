@@ -1,0 +1,102 @@
+"""The shapes that clients of SeaweedFS know."""
+
+import tempfile
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.master.scene import Scene, volume
+from weedtw import __version__
+from weedtw.formats.ttl import Ttl
+from weedtw.master.pages import overview
+from weedtw.master.status import id_ranges, topology_status, volume_fields, volume_status
+
+
+class Shapes(SynchronousTestCase):
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.scene = Scene(holder.name)
+        self.addCleanup(self.scene.close)
+        self.scene.join("b:1", "dc2", "r1", room=7)
+        self.scene.join("a:1", "dc1", "r1", holds=(volume(1), volume(3), volume(4), volume(5, copies="001")))
+
+    def test_topology(self) -> None:
+        assert topology_status(self.scene.cluster) == {
+            "Version": f"weedtw {__version__}",
+            "TopologyId": self.scene.ledger.state.cluster_id,
+            "Topology": {
+                "Max": 17,
+                "Free": 13,
+                "DataCenters": [
+                    {
+                        "Id": "dc1",
+                        "Racks": [{"Id": "r1", "DataNodes": [self.node("a:1", 4, 10, " 1 3-5")]}],
+                    },
+                    {"Id": "dc2", "Racks": [{"Id": "r1", "DataNodes": [self.node("b:1", 0, 7, "")]}]},
+                ],
+                "Layouts": [
+                    {"replication": "000", "ttl": "", "writables": [1, 3, 4], "collection": "", "diskType": "hdd"},
+                    {"replication": "001", "ttl": "", "writables": [], "collection": "", "diskType": "hdd"},
+                ],
+            },
+        }
+
+    def node(self, address: str, volumes: int, most: int, ids: str) -> dict[str, object]:
+        return {
+            "Url": address,
+            "PublicUrl": f"public.{address}",
+            "Volumes": volumes,
+            "EcShards": 0,
+            "Max": most,
+            "VolumeIds": ids,
+        }
+
+    def test_quarantined_volumes_are_shown(self) -> None:
+        self.scene.join("c:1", holds=(volume(1),))
+        (quarantined,) = topology_status(self.scene.cluster)["Quarantined"]
+        assert (quarantined["Id"], quarantined["Url"]) == (1, "c:1")
+        assert b"Quarantined volumes" in overview(self.scene.cluster)
+
+    def test_volumes(self) -> None:
+        status = volume_status(self.scene.cluster)
+        assert (status["Volumes"]["Max"], status["Volumes"]["Free"]) == (17, 13)
+        volumes = status["Volumes"]["DataCenters"]["dc1"]["r1"]["a:1"]
+        assert [each["Id"] for each in volumes] == [1, 3, 4, 5]
+        assert status["Volumes"]["DataCenters"]["dc2"] == {"r1": {"b:1": []}}
+
+    def test_a_volume(self) -> None:
+        told = volume(7, copies="102", collection="pics", size=10, file_count=3, delete_count=2, deleted_bytes=1,
+                      modified_at=99, read_only=True, disk_id=1, disk_type="ssd")  # fmt: skip
+        assert volume_fields(told) == {
+            "Id": 7, "Collection": "pics", "DiskType": "ssd", "RemoteStorageName": "", "Size": 10, "FileCount": 3,
+            "DeleteCount": 2, "DeletedByteCount": 1, "ModifiedAtSecond": 99, "DiskId": 1, "CompactRevision": 0,
+            "Version": 3, "ReplicaPlacement": {"node": 2, "dc": 1}, "Ttl": {"Count": 0, "Unit": 0}, "ReadOnly": True,
+            "ReadOnlyCanDelete": False,
+        }  # fmt: skip
+
+    def test_the_page(self) -> None:
+        self.scene.register("away:1")
+        page = overview(self.scene.cluster).decode()
+        for text in ("<html", "a:1", "dc2", "away:1", "m:9333", str(self.scene.ledger.state.cluster_id)):
+            assert text in page
+
+
+class Ranges(SynchronousTestCase):
+    def test_some(self) -> None:
+        assert id_ranges([]) == ""
+        assert id_ranges([3]) == " 3"
+        assert id_ranges([5, 1, 4, 3, 9]) == " 1 3-5 9"
+        assert id_ranges([1, 2]) == " 1-2"
+
+    @given(st.sets(st.integers(1, 60)))
+    def test_any(self, ids: set[int]) -> None:
+        back: set[int] = set()
+        for part in id_ranges(ids).split():
+            first, _, last = part.partition("-")
+            back |= set(range(int(first), int(last or first) + 1))
+        assert back == ids
+
+    def test_ttl_units_are_seaweedfs_own(self) -> None:
+        assert [Ttl.parse(text).unit for text in ("3m", "4h", "5d", "6w", "7M", "8y")] == [1, 2, 3, 4, 5, 6]

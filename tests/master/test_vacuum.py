@@ -1,0 +1,126 @@
+"""Vacuuming: on all copies or on none, round after round."""
+
+import tempfile
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.master.scene import Scene, refused, volume
+from weedtw.master.vacuum import Vacuum
+
+CHECK, COMPACT, COMMIT, CLEANUP = (f"/admin/vacuum/{step}" for step in ("check", "compact", "commit", "cleanup"))
+
+
+class Vacuuming(SynchronousTestCase):
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.scene = Scene(holder.name, vacuum_interval=60.0)
+        self.addCleanup(self.scene.close)
+        self.vacuum = Vacuum(self.scene.cluster)
+        self.peers = self.scene.peers
+        self.peers.script("", CHECK, {"garbageRatio": 0.5})
+
+    def run_it(self, threshold: float = 0.3) -> int:
+        done: int = self.successResultOf(Deferred.fromCoroutine(self.vacuum.run(threshold)))
+        return done
+
+    def join(self, *addresses: str, **more: Any) -> None:
+        copies = "001" if len(addresses) == 2 else "000"
+        for address in addresses:
+            self.scene.join(address, holds=(volume(1, copies=copies, **more),))
+
+    def test_all_copies_are_compacted_and_then_committed(self) -> None:
+        self.join("a:1", "b:1")
+        assert self.run_it() == 1
+        assert self.peers.asked == [
+            ("a:1", CHECK, {"volume": 1}),
+            ("b:1", CHECK, {"volume": 1}),
+            ("a:1", COMPACT, {"volume": 1}),
+            ("b:1", COMPACT, {"volume": 1}),
+            ("a:1", COMMIT, {"volume": 1}),
+            ("b:1", COMMIT, {"volume": 1}),
+        ]
+
+    def test_a_volume_with_little_garbage_is_left_alone(self) -> None:
+        self.join("a:1")
+        assert self.run_it(0.5) == 0
+        assert self.peers.paths() == [CHECK]
+
+    def test_one_copy_with_much_garbage_is_enough(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("a:1", CHECK, {"garbageRatio": 0})
+        assert self.run_it() == 1
+
+    def test_when_one_cannot_compact_all_clean_up(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("b:1", COMPACT, refused("b:1"))
+        assert self.run_it() == 0
+        assert self.peers.paths("a:1") == [CHECK, COMPACT, CLEANUP]
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, CLEANUP]
+
+    def test_when_one_cannot_commit_it_cleans_up(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("b:1", COMMIT, refused("b:1"))
+        self.peers.script("b:1", CLEANUP, refused("b:1"))
+        assert self.run_it() == 0
+        assert self.peers.paths("a:1") == [CHECK, COMPACT, COMMIT]
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, COMMIT, CLEANUP]
+
+    def test_when_one_cannot_be_asked_nothing_is_done(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("b:1", CHECK, refused("b:1"))
+        assert self.run_it() == 0
+        assert set(self.peers.paths()) == {CHECK}
+
+    def test_an_answer_that_makes_no_sense_is_no_garbage(self) -> None:
+        self.join("a:1")
+        self.peers.script("", CHECK, {"garbageRatio": "much"})
+        assert self.run_it() == 0
+
+    def test_volumes_that_are_read_only_or_short_of_a_copy_are_left_alone(self) -> None:
+        self.scene.join("a:1", holds=(volume(1, read_only=True), volume(2, copies="001")))
+        assert self.run_it() == 0
+        assert self.peers.asked == []
+
+    def test_a_full_volume_is_vacuumed(self) -> None:
+        self.join("a:1", size=1 << 30)
+        assert self.run_it() == 1
+
+    def test_two_volumes_of_one_server_follow_each_other(self) -> None:
+        self.scene.join("a:1", holds=(volume(1), volume(2)))
+        compacted: Deferred[dict[str, Any]] = Deferred()
+        self.peers.script("a:1", COMPACT, compacted)
+        running = Deferred.fromCoroutine(self.vacuum.run(0.3))
+        assert [query["volume"] for _, path, query in self.peers.asked if path == COMPACT] == [1]
+        self.peers.script("a:1", COMPACT, {})
+        compacted.callback({})
+        assert self.successResultOf(running) == 2
+
+    def test_a_second_round_waits_for_the_first(self) -> None:
+        self.join("a:1")
+        compacted: Deferred[dict[str, Any]] = Deferred()
+        self.peers.script("a:1", COMPACT, compacted)
+        first, second = (Deferred.fromCoroutine(self.vacuum.run(0.3)) for _ in range(2))
+        asked = len(self.peers.asked)
+        self.peers.script("a:1", COMPACT, {})
+        self.assertNoResult(second)
+        compacted.callback({})
+        assert self.successResultOf(first) == 1
+        assert self.successResultOf(second) == 1
+        assert len(self.peers.asked) == asked + 1 + 3
+
+    def test_rounds_come_by_themselves(self) -> None:
+        self.join("a:1")
+        self.vacuum.start()
+        self.scene.clock.advance(59)
+        assert self.peers.asked == []
+        self.scene.clock.advance(2)
+        assert self.peers.paths() == [CHECK, COMPACT, COMMIT]
+        self.scene.clock.advance(60)
+        assert len(self.peers.asked) == 6
+        self.vacuum.stop()
+        self.scene.clock.advance(600)
+        assert len(self.peers.asked) == 6
+        assert self.scene.clock.getDelayedCalls() == []

@@ -1,0 +1,182 @@
+"""Files in chunks, here and elsewhere."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+import pytest_twisted
+
+FID = "/3,10637037d6"
+ONE, TWO, THREE = "3,01637037d6", "4,02637037d6", "3,03637037d6"
+
+
+@pytest_twisted.async_yield_fixture
+async def servers(cluster: Any) -> Any:
+    """Volume 3 is on the first, volume 4 on the second."""
+    made = await cluster.start(2)
+    await cluster.volume(3, [made[0]])
+    await cluster.volume(4, [made[1]])
+    yield made
+
+
+async def store(cluster: Any, server: Any, *chunks: tuple[str, bytes], path: str = FID, **more: Any) -> Any:
+    """Store chunks and a manifest of them."""
+    listed, at = [], 0
+    for fid, body in chunks:
+        assert (await cluster.put(server, f"/{fid}", body, "application/octet-stream")).status == 201
+        listed.append({"fid": fid, "offset": at, "size": len(body)})
+        at += len(body)
+    document = {"name": "whole.bin", "mime": "video/x", "size": at, "chunks": listed} | more
+    return await cluster.put(server, path + "?cm=true", json.dumps(document).encode(), "application/json")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_whole_of_near_and_far_chunks(cluster: Any, servers: Any) -> None:
+    parts = [os.urandom(3 << 20), os.urandom((2 << 20) + 5), b"", os.urandom(100)]
+    stored = await store(
+        cluster, servers[0], (ONE, parts[0]), (TWO, parts[1]), ("4,05637037d6", b""), (THREE, parts[3])
+    )
+    assert stored.status == 201
+    whole = b"".join(parts)
+    for server in servers:
+        read = await cluster.get(server, FID)
+        assert (read.status, read.body == whole, read["Content-Length"]) == (200, True, str(len(whole)))
+        assert (read["X-File-Store"], read["Content-Type"]) == ("chunked", "video/x")
+        assert "whole.bin" in read["Content-Disposition"]
+        assert (await cluster.head(server, FID))["Content-Length"] == str(len(whole))
+        for start, stop in ((0, 1), (3145720, 3145740), (3145728, 5242885), (5242880, 5242985), (0, len(whole))):
+            read = await cluster.get(server, FID, Range=f"bytes={start}-{stop - 1}")
+            assert (read.status, read.body == whole[start:stop]) == (206, True), (start, stop)
+    assert (await cluster.get(servers[0], FID, Range=f"bytes={len(whole)}-")).status == 416
+
+
+@pytest_twisted.ensureDeferred
+async def test_compressed_chunks_count_by_their_content(cluster: Any, servers: Any) -> None:
+    text = b"words and words and " * 5000
+    for fid in (ONE, TWO):
+        await cluster.put(servers[0], f"/{fid}", text, "text/plain")
+    listed = [{"fid": ONE, "offset": 0, "size": len(text)}, {"fid": TWO, "offset": len(text), "size": len(text)}]
+    document = json.dumps({"size": 2 * len(text), "chunks": listed}).encode()
+    await cluster.put(servers[0], FID + "?cm=true", document, "application/json")
+    assert (await cluster.get(servers[0], FID)).body == text * 2
+    read = await cluster.get(servers[0], FID, Range=f"bytes={len(text) - 3}-{len(text) + 2}")
+    assert read.body == text[-3:] + text[:3]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_manifest_itself(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (ONE, b"abc"), path=FID)
+    itself = await cluster.get(servers[0], FID + "?cm=false")
+    assert (itself.json["size"], itself.get("X-File-Store")) == (3, None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_deleting_deletes_near_and_far_chunks(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (ONE, b"abc"), (TWO, b"defg"))
+    await cluster.delete(servers[0], f"/{ONE}")  # one that is gone already is no obstacle
+    assert (await cluster.delete(servers[1], FID)).json == {"size": 7}
+    for path in (FID, f"/{ONE}", f"/{TWO}"):
+        assert (await cluster.get(servers[0], path)).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_the_manifest_is_deleted_on_request(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (ONE, b"abc"))
+    assert (await cluster.delete(servers[0], FID + "?cm=false")).status == 202
+    assert (await cluster.get(servers[0], f"/{ONE}")).body == b"abc"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunk_that_cannot_be_deleted_keeps_the_manifest(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (ONE, b"abc"), (TWO, b"defg"))
+    address = servers[1].address
+    await cluster.stop(servers[1])
+    cluster.master.extra[4] = [address]
+    answer = await cluster.delete(servers[0], FID)
+    assert (answer.status, address in answer.error) == (503, False)
+    assert (await cluster.get(servers[0], FID + "?cm=false")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_manifest_can_be_deleted(cluster: Any, servers: Any) -> None:
+    for body in (b"no json", b"[1, 2]", b'{"chunks": [{"fid": "x", "size": 3}]}'):
+        assert (await cluster.put(servers[0], FID + "?cm=true", body, "application/json")).status == 201
+        read = await cluster.get(servers[0], FID)
+        assert (read.status, "manifest" in read.error) == (500, True)
+        assert (await cluster.head(servers[0], FID)).status == 500
+        assert (await cluster.get(servers[0], FID + "?cm=false")).body == body
+        assert (await cluster.delete(servers[0], FID)).status == 202
+        assert (await cluster.get(servers[0], FID + "?cm=false")).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_missing_chunk_is_an_error_without_addresses(cluster: Any, servers: Any) -> None:
+    for gone in (ONE, TWO):
+        first, second = (ONE, TWO) if gone == ONE else (TWO, ONE)
+        await store(cluster, servers[0], (first, b"abc"), (second, b"defg"))
+        await cluster.delete(servers[0], f"/{gone}")
+        read = await cluster.get(servers[0], FID)
+        assert (read.status, gone in read.error, "127.0.0.1" in read.error) == (500, True, False)
+        rest = await cluster.get(servers[0], FID, Range="bytes=3-")
+        assert (rest.status, rest.body) == (206, b"defg")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunk_missing_later_cuts_the_connection(cluster: Any, servers: Any, logged_failures: Any) -> None:
+    await store(cluster, servers[0], (ONE, os.urandom(1 << 20)), (TWO, b"defg"))
+    await cluster.delete(servers[0], f"/{TWO}")
+    with pytest.raises(Exception, match="broke off"):
+        await cluster.get(servers[0], FID)
+    assert len(logged_failures) == 1
+    logged_failures.clear()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_gone_is_a_matter_of_time(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (TWO, b"abc"))
+    address = servers[1].address
+    await cluster.stop(servers[1])
+    cluster.master.extra[4] = [address]
+    read = await cluster.get(servers[0], FID)
+    assert (read.status, TWO in read.error, address in read.error) == (503, True, False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_chunks_of_another_size_are_not_served(cluster: Any, servers: Any) -> None:
+    for fid in (ONE, TWO):
+        await store(cluster, servers[0], (fid, b"abcdef"))
+        for body in (b"abc", b"abcdefgh"):
+            await cluster.put(servers[0], f"/{fid}", body, "a/b")
+            read = await cluster.get(servers[0], FID)
+            assert (read.status, fid in read.error) == (500, True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_manifests_of_manifests_do_not_go_in_circles(cluster: Any, servers: Any) -> None:
+    for own, other in ((FID[1:], FID[1:]), (FID[1:], TWO)):
+        for path, chunk in ((own, other), (other, own)):
+            document = json.dumps({"size": 5, "chunks": [{"fid": chunk, "offset": 0, "size": 5}]}).encode()
+            await cluster.put(servers[0], f"/{path}?cm=true", document, "application/json")
+        assert (await cluster.get(servers[0], f"/{own}")).status == 500
+        assert (await cluster.delete(servers[0], f"/{own}")).status in {202, 404}
+        assert (await cluster.get(servers[0], f"/{own}?cm=false")).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_chunk_with_another_cookie_is_not_deleted(cluster: Any, servers: Any) -> None:
+    await cluster.put(servers[0], f"/{ONE}", b"mine", "a/b")
+    chunk = {"fid": "3,01637037d7", "offset": 0, "size": 4}
+    document = json.dumps({"size": 4, "chunks": [chunk]}).encode()
+    await cluster.put(servers[0], FID + "?cm=true", document, "application/json")
+    assert (await cluster.get(servers[0], FID)).status == 500
+    assert (await cluster.delete(servers[0], FID)).status == 202
+    assert (await cluster.get(servers[0], f"/{ONE}")).body == b"mine"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_manifest_is_an_empty_file(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0])
+    read = await cluster.get(servers[0], FID)
+    assert (read.status, read.body, read["Content-Length"]) == (200, b"", "0")
+    assert (await cluster.delete(servers[0], FID)).status == 202

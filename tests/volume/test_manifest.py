@@ -1,0 +1,71 @@
+"""Chunk manifests."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from weedtw.errors import BadManifest
+from weedtw.volume.manifest import MAX_MANIFEST, Manifest
+
+
+def manifest(*sizes: int, **more: Any) -> bytes:
+    chunks, at = [], 0
+    for number, size in enumerate(sizes, 1):
+        chunks.append({"fid": f"3,{number:02x}637037d6", "offset": at, "size": size})
+        at += size
+    return json.dumps({"name": "n", "mime": "a/b", "size": at, "chunks": chunks} | more).encode()
+
+
+class ManifestTests(SynchronousTestCase):
+    def test_reading(self) -> None:
+        parsed = Manifest.parse(manifest(10, 7))
+        self.assertEqual((parsed.name, parsed.mime, parsed.size), ("n", "a/b", 17))
+        self.assertEqual([str(chunk.file_id) for chunk in parsed.chunks], ["3,01637037d6", "3,02637037d6"])
+
+    def test_chunks_may_come_in_any_order(self) -> None:
+        document = json.loads(manifest(10, 7, 3))
+        document["chunks"].reverse()
+        self.assertEqual(Manifest.parse(json.dumps(document).encode()), Manifest.parse(manifest(10, 7, 3)))
+
+    def test_nothing_but_chunks_is_needed(self) -> None:
+        self.assertEqual(Manifest.parse(b"{}").size, 0)
+        chunks = json.loads(manifest(4))["chunks"]
+        self.assertEqual(Manifest.parse(json.dumps({"chunks": chunks}).encode()).size, 4)
+
+    @given(st.lists(st.integers(0, 20), max_size=6), st.integers(0, 130), st.integers(0, 130))
+    def test_spans_cover_exactly_what_was_asked_for(self, sizes: list[int], start: int, stop: int) -> None:
+        parsed = Manifest.parse(manifest(*sizes))
+        covered = [
+            span.chunk.offset + at for span in parsed.spans(start, stop) for at in range(span.start, span.stop)
+        ]
+        self.assertEqual(covered, list(range(start, min(stop, parsed.size))))
+
+    def test_what_is_none_is_refused_with_a_reason(self) -> None:
+        chunk = {"fid": "3,01637037d6", "offset": 0, "size": 10}
+        for text in (
+            b"no json",
+            b"[]",
+            b"\xff\xfe",
+            b"[" * 100_000,
+            json.dumps({"chunks": {}}).encode(),
+            json.dumps({"chunks": ["x"]}).encode(),
+            json.dumps({"chunks": [chunk | {"fid": "nonsense"}]}).encode(),
+            json.dumps({"chunks": [chunk | {"fid": 7}]}).encode(),
+            json.dumps({"chunks": [chunk | {"size": -1}]}).encode(),
+            json.dumps({"chunks": [chunk | {"size": 1.5}]}).encode(),
+            json.dumps({"chunks": [chunk | {"size": True}]}).encode(),
+            json.dumps({"chunks": [chunk | {"size": 1 << 70}]}).encode(),
+            json.dumps({"chunks": [chunk | {"offset": 3}]}).encode(),
+            json.dumps({"chunks": [chunk, chunk | {"offset": 5}]}).encode(),
+            json.dumps({"chunks": [chunk, chunk | {"offset": 11}]}).encode(),
+            manifest(10, 7, size=18),
+            manifest(10, 7, size="17"),
+            manifest(10, name=5),
+            b" " * (MAX_MANIFEST + 1),
+        ):
+            with self.assertRaises(BadManifest, msg=repr(text[:80])) as caught:
+                Manifest.parse(text)
+            self.assertIn("manifest", str(caught.exception))

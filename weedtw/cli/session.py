@@ -1,0 +1,156 @@
+"""What the commands for files have in common: their options, the reactor, and how results are shown.
+
+Results go to standard output, one line each; errors and progress to standard error.  The exit status is 0 only
+when everything succeeded, 1 when something failed, 2 when the command line made no sense, 130 after Ctrl-C.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from weedtw.cli.report import Report
+from weedtw.errors import WeedError
+
+if TYPE_CHECKING:
+    from weedtw.client import Client
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+FILES_AT_ONCE: Final = 4
+PATIENCE: Final = 15.0  # seconds; longer than a new leader takes, shorter than a person waits for a prompt
+_FAREWELL: Final = 5.0  # seconds after Ctrl-C in which what was begun may be undone
+
+T = TypeVar("T")
+Work = Callable[["Client", Report], Awaitable[None]]
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def command(about: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A click command with a help text; `-h` and `-help` ask for it too."""
+    return click.command(help=about, context_settings={"help_option_names": ["--help", "-help", "-h"]})
+
+
+def option(parameter: str, *names: str, **settings: Any) -> _Decorator:
+    """An option that may be written `--name value`, `--name=value` and, as Go has it, `-name value`."""
+    spelt = [spelling for name in names for spelling in (f"--{name}", f"-{name}")]
+    return click.option(*spelt, parameter, **settings)
+
+
+def masters_option(*others: str) -> _Decorator:
+    """`--master`, under other names too."""
+    return option(
+        "masters",
+        "master",
+        *others,
+        default="localhost:9333",
+        show_default=True,
+        metavar="HOST:PORT,...",
+        help="Addresses of masters, with commas between them; one that works is enough.",
+    )
+
+
+def json_option(text: str) -> _Decorator:
+    """`--json`."""
+    return option("as_json", "json", is_flag=True, help=text)
+
+
+def invoke(made: click.Command, program: str, arguments: Sequence[str]) -> int:
+    """Run a click command with these words; the exit status.  A misuse is one line on standard error."""
+    try:
+        status = made.main(list(arguments), prog_name=program, standalone_mode=False)
+    except click.ClickException as error:
+        print(f"{program}: {error.format_message()} See {program} --help.", file=sys.stderr)
+        return error.exit_code
+    return int(status or 0)
+
+
+def run(program: str, masters: str, report: Report, work: Work, **settings: Any) -> int:
+    """Run the reactor until `work` is done; the exit status.  `settings` are those of Client."""
+    from twisted.internet.defer import CancelledError, Deferred
+    from twisted.internet.task import deferLater, react
+
+    from weedtw.client import Client
+
+    async def whole(reactor: Any) -> None:
+        await deferLater(reactor, 0.0)  # the reactor minds signals from here on
+        try:
+            client = Client(masters.split(","), reactor, patience=PATIENCE, **settings)
+            try:
+                await work(client, report)
+            finally:
+                await client.close()
+        except WeedError as error:
+            report.failed("", str(error))
+        except CancelledError:
+            report.failed("", "interrupted")
+            raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:  # `weedtw upload … | head`: nobody reads the results any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(FAILED) from None
+        if report.failures:
+            raise SystemExit(FAILED)
+
+    def main(reactor: Any) -> "Deferred[None]":
+        running = Deferred.fromCoroutine(whole(reactor))
+        end_with(reactor, running, signal.SIG_DFL)
+        return running
+
+    report.listen_to_log()
+    try:
+        with report:
+            react(main)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED
+    except KeyboardInterrupt:  # before the reactor ran
+        return INTERRUPTED
+    raise AssertionError(f"{program}: the reactor ended without a status")
+
+
+def end_with(reactor: Any, running: Any, again: signal.Handlers) -> None:
+    """When a signal ends the reactor, cancel `running` and give it time to undo what it had begun.
+
+    `again` is what a second Ctrl-C does from then on.
+    """
+    from twisted.internet.defer import Deferred
+
+    ended: Deferred[None] = Deferred()
+
+    def over(result: object) -> object:
+        if not ended.called:
+            ended.callback(None)
+        return result
+
+    def shut_down() -> "Deferred[None] | None":
+        if ended.called:
+            return None
+        signal.signal(signal.SIGINT, again)
+        reactor.callLater(_FAREWELL, over, None)
+        running.cancel()
+        return ended
+
+    running.addBoth(over)
+    reactor.addSystemEventTrigger("before", "shutdown", shut_down)
+
+
+async def in_order(
+    items: Iterable[T], work: Callable[[T], Awaitable[Callable[[], None]]], at_once: int = FILES_AT_ONCE
+) -> None:
+    """Await `work` of every item, several at a time, and call what each returns in the order of the items."""
+    from weedtw.client.gather import each
+
+    finished: dict[int, Callable[[], None]] = {}
+    shown = 0
+
+    async def one(numbered: tuple[int, T]) -> None:
+        nonlocal shown
+        index, item = numbered
+        finished[index] = await work(item)
+        while shown in finished:
+            finished.pop(shown)()
+            shown += 1
+
+    await each(enumerate(items), one, at_once)

@@ -1,0 +1,199 @@
+"""The client: one object that knows the masters, and every operation on files as a coroutine."""
+
+import mimetypes
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAgent
+
+from weedtw.client.answers import Assignment, FileInfo, Location
+from weedtw.client.assign import Placement, assign
+from weedtw.client.files import Files
+from weedtw.client.lookups import Lookups
+from weedtw.client.masters import Masters
+from weedtw.client.receiver import Write
+from weedtw.client.saving import Saving, safe_name
+from weedtw.client.sources import open_source, type_of_content
+from weedtw.client.status import ClusterStatus, cluster_status
+from weedtw.client.uploads import Upload, Uploaded
+from weedtw.client.wire import Wire
+from weedtw.formats.fileid import FileId
+from weedtw.http.agent import PeerAgent, make_agent
+
+PATIENCE: Final = 30.0  # seconds for which an operation is tried again
+ANSWER: Final = 10.0  # seconds to wait for the head of an answer
+IDLE: Final = 30.0  # seconds without a byte after which a transfer is given up
+READ_LIMIT: Final = 256 * 1024 * 1024  # bytes that `read` holds in memory unless told otherwise
+_CONNECT: Final = 5.0  # seconds
+
+_TYPES: Final = mimetypes.MimeTypes()  # the standard library's own table, whatever this host's says
+
+
+class Client:
+    """Stores, reads and deletes files in a cluster.
+
+    `masters` are addresses of the form "host:port"; one that works is enough, the others are learned from it, and
+    every question goes to the leader first.  `reactor` gives sockets, threads and, unless `clock` does, the time.
+    Whatever may safely be asked twice is tried again, with growing waits, for `patience` seconds when servers cannot
+    be reached or say 503.  `public` addresses the volume servers as they are known outside the cluster.
+
+    Every operation raises a WeedError: NotFound (VolumeNotFound, NeedleNotFound), Unavailable when it may succeed
+    later, PeerError when a server refused it or failed, BadRequest for arguments that nobody would take.
+    """
+
+    def __init__(
+        self,
+        masters: Iterable[str],
+        reactor: Any,
+        *,
+        agent: IAgent | None = None,
+        clock: IReactorTime | None = None,
+        patience: float = PATIENCE,
+        answer_timeout: float = ANSWER,
+        idle_timeout: float = IDLE,
+        public: bool = False,
+    ) -> None:
+        self._reactor = reactor
+        self._clock: IReactorTime = clock or reactor
+        self._patience = patience
+        self._public = public
+        self._own: PeerAgent | None = None
+        if agent is None:
+            self._own = make_agent(reactor, connect_timeout=_CONNECT)
+            agent = self._own.agent
+        self._wire = Wire(agent, self._clock, answer_timeout, idle_timeout)
+        self._masters = Masters.at(masters, self._wire, self._clock, patience)
+        self._lookups = Lookups(self._masters, self._clock)
+        self._files = Files(self._lookups, self._wire, self._clock, patience, public)
+
+    async def close(self) -> None:
+        """Close the connections that are kept for the next request."""
+        if self._own is not None:
+            await self._own.close()
+
+    async def assign(self, count: int = 1, placement: Placement | None = None) -> Assignment:
+        """Reserve `count` file ids on one volume, to be written by POST or PUT to the server named."""
+        return await assign(self._masters, placement or Placement(), count)
+
+    async def lookup(self, volume_id: int) -> tuple[Location, ...]:
+        """Return the servers that hold a volume, remembered for a minute or until one of them denies it."""
+        return await self._lookups.find(volume_id)
+
+    async def upload(
+        self,
+        content: type_of_content,
+        *,
+        name: str | None = None,
+        mime: str = "",
+        placement: Placement | None = None,
+        max_bytes: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Uploaded:
+        """Store bytes, a file given by its path (str or PathLike), or a seekable binary file object.
+
+        `name` is the file's own unless given; `mime` is guessed from it.  Content longer than `max_bytes` (0: any) is
+        stored in chunks of that length.  `progress` is told of bytes as they move, and of a negative number when some
+        have to move again.  When it fails, nothing of it stays in the cluster.
+        """
+        source = open_source(content, self._reactor)
+        try:
+            called = source.name if name is None else name
+            return await Upload(
+                self._masters,
+                self._wire,
+                self._clock,
+                self._patience,
+                source,
+                called,
+                mime or guess_type(called),
+                placement or Placement(),
+                max_bytes,
+                progress or _ignore,
+                self._public,
+            ).run()
+        finally:
+            source.close()
+
+    async def head(self, fid: FileId | str) -> FileInfo:
+        """Return a file's name, type, size and ETag."""
+        return await self._files.head(_parsed(fid))
+
+    async def read(self, fid: FileId | str, limit: int = READ_LIMIT) -> bytes:
+        """Return a file's content; raises AnswerTooLarge beyond `limit` bytes."""
+        return await self._files.read(_parsed(fid), limit)
+
+    async def stream(
+        self, fid: FileId | str, write: Write, begin: Callable[[FileInfo], Awaitable[None] | None] | None = None
+    ) -> FileInfo:
+        """Give a file's content to `write` piece by piece; see `Files.stream`."""
+        return await self._files.stream(_parsed(fid), write, begin)
+
+    async def download(
+        self,
+        fid: FileId | str,
+        folder: str,
+        *,
+        overwrite: bool = False,
+        begin: Callable[[FileInfo], None] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[str, FileInfo]:
+        """Save a file in `folder` under a safe form of its stored name, or its id; return the path and what it is.
+
+        The name appears when the file is complete and on disk, never before.  Raises StorageError when the name is
+        taken, unless `overwrite`, and when the disk does not take the content.
+        """
+        parsed = _parsed(fid)
+        saving: Saving | None = None
+
+        def open_file(info: FileInfo) -> None:
+            nonlocal saving
+            name = safe_name(info.name, str(parsed))
+            saving = Saving.create(folder, name, self._reactor, overwrite=overwrite)
+            if begin is not None:
+                begin(info)
+
+        async def write(piece: bytes) -> None:
+            assert saving is not None
+            await saving.write(piece)
+            if progress is not None:
+                progress(len(piece))
+
+        try:
+            info = await self._files.stream(parsed, write, open_file)
+        except Exception:
+            if saving is not None:
+                await saving.drop()
+            raise
+        assert saving is not None
+        return await saving.keep(), info
+
+    async def delete(self, fid: FileId | str) -> int:
+        """Delete a file from all its copies; return the size the server names, in bytes."""
+        return await self._files.delete(_parsed(fid))
+
+    async def status(self) -> ClusterStatus:
+        """Return the masters, the volume servers and the volumes, as the leader sees them."""
+        return await cluster_status(self._masters)
+
+    async def topology(self) -> Any:
+        """Return the leader's `/dir/status`, as JSON gave it."""
+        _, answer = await self._masters.ask("/dir/status", {})
+        return answer
+
+
+def guess_type(name: str) -> str:
+    """Return the content type that a name's extension stands for, "" when none does."""
+    kind, encoding = _TYPES.guess_type(os.path.basename(name), strict=True)
+    if encoding is not None:
+        return "application/gzip" if encoding == "gzip" else ""
+    return kind or ""
+
+
+def _parsed(fid: FileId | str) -> FileId:
+    return fid if isinstance(fid, FileId) else FileId.parse(fid)
+
+
+def _ignore(_moved: int) -> None:
+    """Take no notice."""

@@ -1,0 +1,132 @@
+"""The state of a cluster as its masters tell it: who leads, which servers there are, what the volumes hold."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import attrs
+
+from weedtw.client.masters import Masters, MasterState
+from weedtw.errors import PeerError
+from weedtw.formats.replication import ReplicaPlacement
+from weedtw.formats.ttl import Ttl
+
+
+@attrs.frozen
+class ServerStatus:
+    """A volume server that has reported to the leader."""
+
+    data_center: str
+    rack: str
+    url: str
+    public_url: str
+    volumes: int
+    max_volumes: int
+
+
+@attrs.frozen
+class VolumeStatus:
+    """A volume, of all its copies together."""
+
+    volume_id: int
+    collection: str
+    replication: str
+    ttl: str
+    servers: tuple[str, ...]  # "host:port" of each copy
+    size: int  # bytes of the largest copy's data file
+    files: int  # live ones
+    deleted_bytes: int  # that a vacuum would give back
+    read_only: bool  # any of the copies
+
+    @property
+    def missing_copies(self) -> int:
+        """How many copies are short of what the replication asks for."""
+        return max(0, ReplicaPlacement.parse(self.replication).copies - len(self.servers))
+
+
+@attrs.frozen
+class ClusterStatus:
+    """What `Client.status` returns."""
+
+    masters: tuple[MasterState, ...]
+    leader: str  # the master that the rest is from
+    servers: tuple[ServerStatus, ...]
+    volumes: tuple[VolumeStatus, ...]
+
+
+async def cluster_status(masters: Masters) -> ClusterStatus:
+    """Ask every master for itself and the leader for servers and volumes; raises Unavailable and PeerError."""
+    leader, topology = await masters.ask("/dir/status", {})
+    _, listing = await masters.ask("/vol/status", {})
+    states = await masters.states()
+    try:
+        servers = tuple(_servers(topology["Topology"]))
+        volumes = tuple(_volumes(listing["Volumes"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PeerError(leader, f"the state of the cluster cannot be understood: {error!r}") from error
+    return ClusterStatus(states, masters.leader or leader, servers, volumes)
+
+
+def _servers(topology: dict[str, Any]) -> Iterator[ServerStatus]:
+    for data_center in topology.get("DataCenters") or ():
+        for rack in data_center.get("Racks") or ():
+            for node in rack.get("DataNodes") or ():
+                yield ServerStatus(
+                    data_center=str(data_center["Id"]),
+                    rack=str(rack["Id"]),
+                    url=str(node["Url"]),
+                    public_url=str(node.get("PublicUrl") or node["Url"]),
+                    volumes=int(node.get("Volumes", 0)),
+                    max_volumes=int(node.get("Max", 0)),
+                )
+
+
+@attrs.define
+class _Copies:
+    """The copies of one volume seen so far."""
+
+    fields: dict[str, Any]
+    servers: list[str] = attrs.Factory(list)
+    size: int = 0
+    files: int = 0
+    deleted_bytes: int = 0
+    read_only: bool = False
+
+    def add(self, server: str, fields: dict[str, Any]) -> None:
+        self.servers.append(server)
+        self.size = max(self.size, int(fields["Size"]))
+        self.files = max(self.files, int(fields["FileCount"]) - int(fields["DeleteCount"]))
+        self.deleted_bytes = max(self.deleted_bytes, int(fields["DeletedByteCount"]))
+        self.read_only = self.read_only or bool(fields["ReadOnly"])
+
+
+def _volumes(listing: dict[str, Any]) -> Iterator[VolumeStatus]:
+    found: dict[int, _Copies] = {}
+    for racks in (listing.get("DataCenters") or {}).values():
+        for servers in racks.values():
+            for server, volumes in servers.items():
+                for fields in volumes or ():
+                    found.setdefault(int(fields["Id"]), _Copies(fields)).add(server, fields)
+    for volume_id in sorted(found):
+        copies = found[volume_id]
+        yield VolumeStatus(
+            volume_id=volume_id,
+            collection=str(copies.fields["Collection"]),
+            replication=_replication(copies.fields.get("ReplicaPlacement")),
+            ttl=_ttl(copies.fields.get("Ttl")),
+            servers=tuple(sorted(copies.servers)),
+            size=copies.size,
+            files=copies.files,
+            deleted_bytes=copies.deleted_bytes,
+            read_only=copies.read_only,
+        )
+
+
+_DIGITS: Final = ("dc", "rack", "node")
+
+
+def _replication(fields: dict[str, int] | None) -> str:
+    return str(ReplicaPlacement(*(int((fields or {}).get(name, 0)) for name in _DIGITS)))
+
+
+def _ttl(fields: dict[str, int] | None) -> str:
+    return str(Ttl(int((fields or {}).get("Count", 0)), int((fields or {}).get("Unit", 0))))

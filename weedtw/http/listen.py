@@ -1,0 +1,56 @@
+"""Taking a daemon's port; and when it cannot be had, which option to change."""
+
+import errno
+import socket
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+
+from weedtw.config.model import join_address
+from weedtw.errors import ConfigError
+from weedtw.http.channel import Site
+
+# Connections that may wait to be accepted, as far as the kernel allows (net.core.somaxconn).  Of a thousand clients
+# that come at once, twisted's default of 50 leaves most to the retransmissions of TCP, which take minutes.
+BACKLOG = 4096
+
+
+def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_option: str) -> Any:
+    """Bind the port of a daemon that is known as `ip` and listens on `bind`; nothing is accepted yet.
+
+    `port_option` is how the port was, or would be, given.  Raises ConfigError with the option that is to be changed.
+    """
+    try:
+        taken = reactor.listenTCP(port, site, backlog=BACKLOG, interface=bind)
+    except CannotListenError as error:
+        raise _refusal(error.socketError, ip, bind, port, port_option) from error
+    taken.stopReading()
+    return taken
+
+
+def _refusal(error: Exception, ip: str, bind: str, port: int, port_option: str) -> ConfigError:
+    where = join_address(bind, port)
+    number = getattr(error, "errno", None)
+    if isinstance(error, socket.gaierror):
+        return _wrong_interface(
+            ip, bind, f"cannot listen on {where}: the name {bind} has no address ({error.strerror})"
+        )
+    if number == errno.EADDRNOTAVAIL:
+        return _wrong_interface(ip, bind, f"cannot listen on {where}: this host does not have the address {bind}")
+    if number == errno.EADDRINUSE:
+        advice = (
+            f"the port is taken; end the process that has it (ss -ltnp names it), or choose another {port_option}"
+        )
+    elif number == errno.EACCES:
+        advice = f"{getattr(error, 'strerror', error)}; a {port_option} from 1024 on needs no privileges"
+    else:
+        advice = str(error)
+    return ConfigError(port_option, f"cannot listen on {where}: {advice}")
+
+
+def _wrong_interface(ip: str, bind: str, trouble: str) -> ConfigError:
+    """Where to listen follows `--ip` unless `--ip.bind` was given."""
+    if bind == ip:
+        advice = "give the address that others use with --ip, and one of this host with --ip.bind (0.0.0.0: all)"
+        return ConfigError("--ip", f"{trouble}; {advice}")
+    return ConfigError("--ip.bind", f"{trouble}; it takes an address of this host (0.0.0.0: all)")

@@ -1,0 +1,291 @@
+"""The master's HTTP endpoints: what they take and answer.  What they do is in the modules beside this one."""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+from klein import Klein
+from werkzeug.routing import BaseConverter
+
+from weedtw.errors import (
+    BadFileId,
+    BadRequest,
+    NotFound,
+    PeerError,
+    Unavailable,
+    VolumeNotFound,
+)
+from weedtw.formats.fileid import parse_path, parse_volume_id
+from weedtw.http.guard import WhiteList, guarded
+from weedtw.http.pages import FAVICON, FAVICON_TYPE
+from weedtw.http.requests import FORM_LIMIT, Request, params, query
+from weedtw.http.responses import (
+    body_response,
+    empty_response,
+    endpoint,
+    error_headers,
+    error_value,
+    html_response,
+    json_errors,
+    json_response,
+    redirect_response,
+    status_of,
+    uninterrupted,
+)
+from weedtw.master.assign import Assigner
+from weedtw.master.cluster import Cluster
+from weedtw.master.collection import Collections
+from weedtw.master.growth import Grower, Order
+from weedtw.master.pages import overview
+from weedtw.master.status import topology_status, volume_status
+from weedtw.master.submit import Submitter
+from weedtw.master.vacuum import Vacuum
+from weedtw.master.wishes import MAX_GROWTH, count_of, layout_of, place_of, wish_of
+from weedtw.topology.server import Server
+from weedtw.topology.state import ForgetServer
+
+NOT_ACCEPTABLE = 406  # what clients of SeaweedFS know for a wish that cannot be granted
+
+_READ = ("GET", "POST", "PUT")  # parameters may come as a form, so reading may be a POST
+_DO = ("GET", "POST", "PUT")
+
+
+class FilePathConverter(BaseConverter):
+    """The paths that name a file: `3,01637037d6`, `3/01637037d6` and `3/01637037d6/name`, with any ending."""
+
+    part_isolating = False
+    regex = r"[^/]*,[^/]*|[0-9]+/[^/]+(?:/[^/]*)?"
+
+
+@attrs.define(eq=False)
+class MasterApi:
+    """The endpoints; `white_list` guards those that change something."""
+
+    app = Klein()
+    app.url_map.converters["file"] = FilePathConverter
+    json_errors(app)
+
+    cluster: Cluster
+    assigner: Assigner
+    grower: Grower
+    vacuum: Vacuum
+    collections: Collections
+    submitter: Submitter
+    white_list: WhiteList
+
+    def admit(self, request: Request) -> int | None:
+        """Called with the head of a request: the most bytes its body may have, None for the usual limit."""
+        if request.path != b"/submit":
+            return FORM_LIMIT
+        self.white_list.check(request)
+        return None
+
+    # -------------------------------------------------------------- file ids
+
+    @app.route("/dir/assign", methods=_DO)
+    @endpoint
+    @guarded
+    async def dir_assign(self, request: Request) -> bytes:
+        """Give out file ids."""
+        asked = params(request)
+        try:
+            wish = wish_of(asked, self.cluster.config)
+        except BadRequest as error:
+            return json_response(request, error_value(error), NOT_ACCEPTABLE)
+        wish = attrs.evolve(wish, count=count_of(asked))
+        assignment = self.assigner.assign_at_once(wish) or await self.assigner.assign(wish)
+        return json_response(
+            request,
+            {
+                "fid": str(assignment.file_id),
+                "url": assignment.server.address,
+                "publicUrl": assignment.server.public_url,
+                "count": assignment.count,
+            },
+        )
+
+    @app.route("/submit", methods=["POST"])
+    @endpoint
+    @guarded
+    async def submit(self, request: Request) -> bytes:
+        """Assign and upload in one."""
+        asked = query(request)
+        wish = wish_of(asked, self.cluster.config)
+        try:
+            return json_response(request, await self.submitter.submit(request, asked, wish), 201)
+        except PeerError as error:
+            if error.status is not None and 400 <= error.status < 500:  # the volume server blames the client
+                return json_response(request, {"error": error.reason}, error.status)
+            raise
+
+    @app.route("/dir/lookup", methods=_READ)
+    @endpoint
+    async def dir_lookup(self, request: Request) -> bytes:
+        """Where a volume is."""
+        asked = params(request)
+        wanted = asked.text("fileId") or asked.text("volumeId")
+        if not wanted:
+            raise BadRequest("the parameter volumeId or fileId is missing")
+        volume = wanted.partition(",")[0]
+        answer: dict[str, Any] = {"volumeOrFileId": volume}
+        try:
+            servers = self.cluster.locate(_volume_id(volume), asked.text("collection"))
+        except (NotFound, Unavailable) as error:
+            for name, value in error_headers(error):
+                request.setHeader(name, value)
+            return json_response(request, {**answer, **error_value(error)}, status_of(error))
+        return json_response(request, {**answer, "locations": _locations(servers)})
+
+    @app.route("/<file:_path>", methods=["GET", "POST", "PUT", "DELETE"])
+    @endpoint
+    async def redirect(self, request: Request, _path: str) -> bytes:
+        """Send whoever asks for a file to a server that has it."""
+        path = unquote(request.path.decode("ascii", "replace"))
+        if not path[1:2].isdecimal():
+            raise VolumeNotFound(path[1:].partition(",")[0][:40])
+        servers = self.cluster.locate(parse_path(path).file_id.volume_id)
+        server = servers[int(self.cluster.rng.random() * len(servers))]
+        # Not 308: clients keep that for ever, and a volume may move.
+        return redirect_response(request, f"http://{server.public_url}{request.uri.decode('ascii', 'replace')}", 307)
+
+    # -------------------------------------------------------------- volumes and collections
+
+    @app.route("/vol/grow", methods=_DO)
+    @endpoint
+    @guarded
+    async def vol_grow(self, request: Request) -> bytes:
+        """Make volumes; answers how many."""
+        try:
+            asked = params(request)
+            count = asked.required_integer("count", least=1, most=MAX_GROWTH)
+            key, where = layout_of(asked, self.cluster.config), place_of(asked)
+            self.cluster.check_place(where)
+        except BadRequest as error:
+            return json_response(request, error_value(error), NOT_ACCEPTABLE)
+        made = await uninterrupted(self.grower.grow_all(Order(key, where, count, or_none=True)))
+        return json_response(request, {"count": made})
+
+    @app.route("/vol/vacuum", methods=_DO)
+    @endpoint
+    @guarded
+    async def vol_vacuum(self, request: Request) -> bytes:
+        """Vacuum all volumes with too much garbage; answers, when that is done, with the topology."""
+        try:
+            default = self.cluster.config.garbage_threshold
+            threshold = params(request).number("garbageThreshold", default, least=0.0, most=1.0)
+        except BadRequest as error:
+            return json_response(request, error_value(error), NOT_ACCEPTABLE)
+        await uninterrupted(self.vacuum.run(threshold))
+        return json_response(request, topology_status(self.cluster))
+
+    @app.route("/col/delete", methods=[*_DO, "DELETE"])
+    @endpoint
+    @guarded
+    async def col_delete(self, request: Request) -> bytes:
+        """Delete a collection with all its files."""
+        await uninterrupted(self.collections.delete(params(request).text("collection")))
+        return empty_response(request, 204)
+
+    @app.route("/collection/info", methods=_READ)
+    @endpoint
+    async def collection_info(self, request: Request) -> bytes:
+        """Add a collection up, or with `detail` each kind of volume in it."""
+        asked = params(request)
+        name = asked.text("collection")
+        if asked.flag("detail"):
+            return json_response(request, self.collections.sums(name))
+        return json_response(request, self.collections.total(name))
+
+    # -------------------------------------------------------------- how the cluster is
+
+    @app.route("/dir/status", methods=_READ)
+    @endpoint
+    async def dir_status(self, request: Request) -> bytes:
+        """Data centers, racks, servers, and which volumes take files."""
+        return json_response(request, topology_status(self.cluster))
+
+    @app.route("/vol/status", methods=_READ)
+    @endpoint
+    async def vol_status(self, request: Request) -> bytes:
+        """Every volume."""
+        return json_response(request, volume_status(self.cluster))
+
+    @app.route("/cluster/status", methods=_READ)
+    @endpoint
+    async def cluster_status(self, request: Request) -> bytes:
+        """Who leads."""
+        ledger = self.cluster.ledger
+        status: dict[str, Any] = {"IsLeader": ledger.is_leader, "Leader": ledger.leader_address or ""}
+        if ledger.state.max_volume_id:
+            status["MaxVolumeId"] = ledger.state.max_volume_id
+        return json_response(request, status)
+
+    @app.route("/cluster/forget", methods=["POST"])
+    @endpoint
+    @guarded
+    async def cluster_forget(self, request: Request) -> bytes:
+        """Expect a volume server no longer; one that is connected is refused."""
+        address = params(request).required("server")
+        if address in self.cluster.topology.servers:
+            raise BadRequest(f"volume server {address} is connected; stop it first")
+        if not await uninterrupted(self.cluster.ledger.submit(ForgetServer(address))):
+            raise BadRequest(f"no volume server {address} belongs to the cluster")
+        self.cluster.topology.forget(address)
+        return json_response(request, {"forgotten": address})
+
+    @app.route("/healthz", methods=["GET"])
+    @app.route("/cluster/healthz", methods=["GET"])
+    @endpoint
+    async def healthz(self, request: Request) -> bytes:
+        """Whether the process answers at all."""
+        return empty_response(request, 200)
+
+    @app.route("/readyz", methods=["GET"])
+    @endpoint
+    async def readyz(self, request: Request) -> bytes:
+        """Whether ids can be given out."""
+        if not self.cluster.ledger.is_leader:
+            raise Unavailable("no master can decide now")
+        return empty_response(request, 200)
+
+    # -------------------------------------------------------------- for people
+
+    @app.route("/", methods=["GET"])
+    @app.route("/ui/index.html", methods=["GET"])
+    @endpoint
+    async def page(self, request: Request) -> bytes:
+        """The page that says how the cluster is."""
+        return html_response(request, overview(self.cluster))
+
+    @app.route("/favicon.ico", methods=["GET"])
+    @endpoint
+    async def favicon(self, request: Request) -> bytes:
+        """The icon of the page."""
+        request.setHeader(b"Cache-Control", b"public, max-age=86400")
+        return body_response(request, FAVICON, FAVICON_TYPE)
+
+
+def _volume_id(text: str) -> int:
+    """The number of a volume; raises VolumeNotFound, as SeaweedFS does, for what can be none."""
+    try:
+        return parse_volume_id(text)
+    except BadFileId:
+        raise VolumeNotFound(text[:40]) from None
+
+
+def _locations(servers: Iterable[Server]) -> list[dict[str, str]]:
+    return [
+        {"url": server.address, "publicUrl": server.public_url, "dataCenter": server.data_center}
+        for server in servers
+    ]
+
+
+def _without_head(app: Klein, *paths: str) -> None:
+    """Take HEAD, which routing lets in wherever GET is, from paths that change something."""
+    for rule in app.url_map.iter_rules():
+        if rule.rule in paths and rule.methods is not None:
+            rule.methods.discard("HEAD")
+
+
+_without_head(MasterApi.app, "/dir/assign", "/vol/grow", "/vol/vacuum", "/col/delete")

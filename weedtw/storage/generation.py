@@ -1,0 +1,163 @@
+"""The files of a volume between two vacuums, with the map that belongs to them.
+
+Reading needs no lock.  Whoever appends holds the volume's lock.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+import numpy as np
+
+from weedtw.errors import Damaged, VolumeFull
+from weedtw.formats.idx import TOMBSTONE, Rows, max_volume_size, pack_row, unpack_rows
+from weedtw.formats.needle import HEADER_SIZE, Needle, pack_vector, record_length, unpack, unpack_header
+from weedtw.formats.superblock import SuperBlock
+from weedtw.storage.fileops import Buffer, DiskFile
+from weedtw.storage.needlemap import NeedleMap, Place
+from weedtw.storage.scan import deletion_record
+
+_LAST_SANE_NS: Final = 2**63  # in the year 2262
+_CHECKSUM_SIZE: Final = 4
+_STAMP_SIZE: Final = 8
+
+
+class AppendFailed(Exception):
+    """The operating system refused an append; `undone` is whether the files are as they were before."""
+
+    def __init__(self, cause: OSError, *, undone: bool) -> None:
+        """Keep the reason."""
+        super().__init__(str(cause))
+        self.cause = cause
+        self.undone = undone
+
+
+@attrs.define(eq=False)
+class Generation:
+    """Data file, index file and needle map, and where each goes on.  Sizes and offsets are bytes."""
+
+    dat: DiskFile
+    idx: DiskFile | None  # None when nothing may be appended
+    needles: NeedleMap
+    superblock: SuperBlock
+    dat_size: int
+    idx_size: int
+    last_append_at_ns: int
+
+    @property
+    def version(self) -> int:
+        """Of the records: 1, 2 or 3."""
+        return self.superblock.version
+
+    # -------------------------------------------------------------- reading
+
+    def record(self, place: Place) -> bytes:
+        """The whole record; fewer bytes when the file ends within it.  Raises OSError."""
+        return self.dat.read(record_length(place.size, self.version), place.offset)
+
+    def needle(self, place: Place) -> Needle | None:
+        """The needle as it is stored; None when it is damaged.  Raises OSError."""
+        try:
+            return unpack(memoryview(self.record(place)), self.version, path=self.dat.path)
+        except Damaged:
+            return None
+
+    def cookie(self, place: Place) -> int:
+        """The cookie of the needle at a place; raises Damaged when there is none, and OSError."""
+        return unpack_header(self.dat.read(HEADER_SIZE, place.offset), path=self.dat.path)[0]
+
+    def checksum(self, place: Place) -> int:
+        """The crc as it is stored in the record.  Raises OSError."""
+        return int.from_bytes(self.dat.read(_CHECKSUM_SIZE, place.offset + HEADER_SIZE + place.size))
+
+    def append_at_ns(self, place: Place) -> int:
+        """The time of the append as it is stored in the record; 0 in versions 1 and 2.  Raises OSError."""
+        if self.version != 3:
+            return 0
+        offset = place.offset + HEADER_SIZE + place.size + _CHECKSUM_SIZE
+        return int.from_bytes(self.dat.read(_STAMP_SIZE, offset))
+
+    def index_rows(self, start: int = 0, end: int | None = None) -> bytes:
+        """The bytes of the index, or a part of them; made from the map when there is no file.  Raises OSError."""
+        if self.idx is not None:
+            return self.idx.read((self.idx_size if end is None else end) - start, start)
+        width = self.needles.offset_width
+        rows = (pack_row(key, place.offset, place.size, width) for key, place in self.needles.items())
+        return b"".join(rows)[start:end]
+
+    def place_before(self, key: int, place: Place) -> Place | None:
+        """Where the key's needle was before the one at `place`, by the index file; None when there was none."""
+        rows: Rows = unpack_rows(self.index_rows(), self.needles.offset_width)
+        older = np.flatnonzero((rows.keys == np.uint64(key)) & (rows.offsets < place.offset))
+        if not len(older):
+            return None
+        size = int(rows.sizes[older[-1]])
+        return Place(int(rows.offsets[older[-1]]), size) if size >= 0 else None
+
+    # -------------------------------------------------------------- appending
+
+    def put(self, needle: Needle, now_ns: int) -> tuple[Place, int]:
+        """Append the needle; return where it is and the time that it got.
+
+        Raises VolumeFull, AppendFailed, and what `pack_vector` does.
+        """
+        stamp = self._next_ns(now_ns)
+        buffers = pack_vector(attrs.evolve(needle, append_at_ns=stamp), self.version)
+        size = unpack_header(buffers[0])[2]
+        place = Place(self._append(buffers, needle.key, size), size)
+        self.needles.put(needle.key, place.offset, size)
+        self.last_append_at_ns = stamp
+        return place, stamp
+
+    def delete(self, key: int, cookie: int, place: Place, now_ns: int) -> None:
+        """Append a deletion of the needle at `place`; raises VolumeFull, AppendFailed and OSError."""
+        stamp = self._next_ns(now_ns)
+        record = deletion_record(cookie, key, self.checksum(place), stamp, self.version)
+        self._append([record], key, TOMBSTONE)
+        self.needles.delete(key)
+        self.last_append_at_ns = stamp
+
+    def copy_record(self, record: bytes, key: int, size: int) -> None:
+        """Append a record that stands in other files, as it is, with a row of that size; raises as `put` does."""
+        offset = self._append([record], key, size)
+        if size >= 0:
+            self.needles.put(key, offset, size)
+        else:
+            self.needles.delete(key)
+        if self.needles.wants_merge():
+            self.needles.begin_merge()
+            self.needles.end_merge(self.needles.merged())
+
+    def _append(self, buffers: Sequence[Buffer], key: int, size: int) -> int:
+        """Append a record and its index row, or neither; return the record's offset."""
+        assert self.idx is not None, "nothing may be appended"
+        offset = self.dat_size
+        length = sum(map(len, buffers))
+        width = self.needles.offset_width
+        if offset + length > max_volume_size(width):
+            limit = max_volume_size(width) >> 30
+            raise VolumeFull(self.dat.path, f"{limit} GiB is what an index with {width}-byte offsets covers")
+        row = pack_row(key, offset, size, width)
+        try:
+            self.dat.write(buffers, offset)
+            self.idx.write([row], self.idx_size)
+        except OSError as error:
+            raise AppendFailed(error, undone=self._cut_back()) from error
+        self.dat_size = offset + length
+        self.idx_size += len(row)
+        return offset
+
+    def _cut_back(self) -> bool:
+        """Take back what a failed append left; return whether that was possible."""
+        try:
+            self.dat.truncate(self.dat_size)
+            if self.idx is not None:
+                self.idx.truncate(self.idx_size)
+        except OSError:
+            return False
+        return True
+
+    def _next_ns(self, now_ns: int) -> int:
+        """The time of an append: now, but later than the last one."""
+        last = self.last_append_at_ns
+        return max(now_ns, last + 1) if last < _LAST_SANE_NS else now_ns

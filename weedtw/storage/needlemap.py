@@ -1,0 +1,289 @@
+"""The needle map: where each needle of a volume lies, in memory, at 16 or 17 bytes a needle.
+
+Three layers, the upper ones hiding what lies below:
+
+    recent    a dict of what was written lately
+    merging   the dict that was `recent` before, while it is being merged; empty otherwise
+    base      columns sorted by key: key u64, offset in units of 8 bytes as u32 (and u8 when offsets have
+              5 bytes), size i32; never changed once made
+
+The layers hang on one attribute that is replaced as a whole, and a dict takes one key at a time, so `get` needs no
+lock.  `put`, `delete` and both halves of a merge need one that the caller holds; the long middle part, `merged`,
+runs without.
+
+A deleted needle keeps its place, with its size inverted (`~size`): it can still be read on request.
+
+Beware of plain integers in `searchsorted`: numpy would convert the whole column at every call.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple, Self, TypeAlias
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from weedtw.formats.idx import Rows
+
+_UNIT_SHIFT: Final = 3  # offsets count in units of 8 bytes
+_SIZE_MASK: Final = 0xFFFF_FFFF
+_SIGN: Final = 0x8000_0000
+_SMALLEST_MERGE: Final = 1024
+_LARGEST_MERGE: Final = 65536
+_MERGE_SHARE: Final = 5  # merge when `recent` has 1/32 of what the base has
+
+_Keys: TypeAlias = npt.NDArray[np.uint64]
+_Recent: TypeAlias = dict[int, int]  # key -> units << 32 | size as u32
+
+
+class Place(NamedTuple):
+    """Where a needle's record is."""
+
+    offset: int  # bytes from the start of the .dat file
+    size: int  # the record's size field
+    deleted: bool = False
+
+
+class Live(NamedTuple):
+    """The needles that are there, as columns of equal length, in the order of their offsets."""
+
+    keys: _Keys
+    offsets: npt.NDArray[np.int64]  # bytes
+    sizes: npt.NDArray[np.int32]
+
+
+class _Columns(NamedTuple):
+    keys: _Keys
+    low: npt.NDArray[np.uint32]
+    high: npt.NDArray[np.uint8] | None  # None when offsets have 4 bytes
+    sizes: npt.NDArray[np.int32]
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        units = self.low.astype(np.int64)
+        if self.high is not None:
+            units |= self.high.astype(np.int64) << 32
+        return units << _UNIT_SHIFT
+
+
+class _Layers(NamedTuple):
+    recent: _Recent
+    merging: _Recent
+    base: _Columns
+
+
+class Snapshot(NamedTuple):
+    """A needle map at one moment."""
+
+    layers: _Layers
+    offset_width: int
+
+    def live(self) -> Live:
+        """All needles that were there then; the columns are the caller's.  Takes a while, and no lock."""
+        base = self.layers.base
+        for recent in (self.layers.merging, self.layers.recent):
+            base = _merge(base, recent, self.offset_width)
+        offsets = base.offsets()
+        there = np.flatnonzero(base.sizes >= 0)
+        there = there[np.argsort(offsets[there], kind="stable")]
+        return Live(base.keys[there], offsets[there], base.sizes[there])
+
+
+@attrs.define
+class Counters:
+    """What SeaweedFS reports of a volume's index; bytes are sums of `size` fields."""
+
+    file_count: int = 0  # put rows, overwrites among them
+    content_bytes: int = 0  # of those rows
+    deleted_count: int = 0  # tombstones, and rows that were overwritten
+    deleted_bytes: int = 0  # of what those tombstones and overwrites took away
+    max_key: int = 0
+
+
+class NeedleMap:
+    """Maps keys to places; see the module for what may be called without a lock."""
+
+    __slots__ = ("_layers", "counters", "offset_width")
+
+    def __init__(self, offset_width: int) -> None:
+        """Make an empty map for offsets of 4 or 5 bytes."""
+        self.offset_width = offset_width
+        self.counters = Counters()
+        nothing = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32)
+        self._layers = _Layers({}, {}, _columns(*nothing, offset_width))
+
+    @classmethod
+    def from_rows(cls, rows: Rows, offset_width: int) -> Self:
+        """Make the map that an index describes; the rows in the order in which they were appended."""
+        made = cls(offset_width)
+        keys, offsets, sizes = rows
+        if not len(keys):
+            return made
+        is_put = (offsets != 0) & (sizes >= 0)
+        if not bool(np.all(keys[1:] > keys[:-1])):
+            order = np.argsort(keys, kind="stable")
+            keys, offsets, sizes, is_put = keys[order], offsets[order], sizes[order], is_put[order]
+        made.counters = _count(keys, sizes, is_put)
+        made._layers = _Layers({}, {}, _columns(*_last_states(keys, offsets, sizes, is_put), offset_width))
+        return made
+
+    # -------------------------------------------------------------- looking up
+
+    def get(self, key: int) -> Place | None:
+        """Where the needle is; None when it never was or was deleted."""
+        place = self.find(key)
+        return None if place is None or place.deleted else place
+
+    def find(self, key: int) -> Place | None:
+        """Where the needle is or, when it was deleted, was; None when it is not known at all."""
+        if key > self.counters.max_key:
+            return None  # as nearly every key is that is about to be written
+        recent, merging, base = self._layers
+        packed = recent.get(key)
+        if packed is None:
+            packed = merging.get(key)
+        if packed is not None:
+            return _unpacked(packed)
+        keys = base.keys
+        wanted = np.uint64(key)
+        index = keys.searchsorted(wanted)
+        if index == len(keys) or keys[index] != wanted:
+            return None
+        units = int(base.low[index])
+        if base.high is not None:
+            units |= int(base.high[index]) << 32
+        size = int(base.sizes[index])
+        return Place(units << _UNIT_SHIFT, size) if size >= 0 else Place(units << _UNIT_SHIFT, ~size, True)
+
+    def snapshot(self) -> "Snapshot":
+        """The map as it is now.  Call under the lock; cheap, however large the map is."""
+        recent, merging, base = self._layers
+        return Snapshot(_Layers(dict(recent), merging, base), self.offset_width)
+
+    def items(self) -> Iterator[tuple[int, Place]]:
+        """Key and place of every needle that is there, in the order of the offsets.  Call under the lock."""
+        keys, offsets, sizes = self.snapshot().live()
+        for key, offset, size in zip(keys.tolist(), offsets.tolist(), sizes.tolist(), strict=True):
+            yield key, Place(offset, size)
+
+    def __len__(self) -> int:
+        """How many needles are in the base columns, deleted ones among them."""
+        return len(self._layers.base.keys)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the base columns."""
+        return sum(column.nbytes for column in self._layers.base if column is not None)
+
+    # -------------------------------------------------------------- changing
+
+    def put(self, key: int, offset: int, size: int) -> Place | None:
+        """Note that the needle's record is at `offset`; return where it was before, if it was there."""
+        before = self.get(key)
+        counters = self.counters
+        counters.file_count += 1
+        counters.content_bytes += size
+        counters.max_key = max(counters.max_key, key)
+        if before is not None:
+            counters.deleted_count += 1
+            counters.deleted_bytes += before.size
+        self._layers.recent[key] = offset >> _UNIT_SHIFT << 32 | size
+        return before
+
+    def delete(self, key: int) -> Place | None:
+        """Note a tombstone for the key; return where the needle was, if it was there."""
+        before = self.get(key)
+        counters = self.counters
+        counters.deleted_count += 1
+        counters.max_key = max(counters.max_key, key)
+        if before is not None:
+            counters.deleted_bytes += before.size
+            self._layers.recent[key] = before.offset >> _UNIT_SHIFT << 32 | ~before.size & _SIZE_MASK
+        return before
+
+    # -------------------------------------------------------------- merging
+
+    def wants_merge(self) -> bool:
+        """Whether so much is in the dict that it should be merged, and no merge is under way."""
+        recent, merging, base = self._layers
+        limit = min(max(len(base.keys) >> _MERGE_SHARE, _SMALLEST_MERGE), _LARGEST_MERGE)
+        return len(recent) >= limit and not merging
+
+    def begin_merge(self) -> None:
+        """Under the lock: from now on what is written goes to a new dict."""
+        recent, merging, base = self._layers
+        assert not merging, "a merge is under way"
+        self._layers = _Layers({}, recent, base)
+
+    def merged(self) -> _Columns:
+        """Without the lock: the columns with the dict in them.  To be given to `end_merge`."""
+        return _merge(self._layers.base, self._layers.merging, self.offset_width)
+
+    def end_merge(self, columns: _Columns) -> None:
+        """Under the lock: the merged columns take the place of dict and base."""
+        self._layers = _Layers(self._layers.recent, {}, columns)
+
+
+def _unpacked(packed: int) -> Place:
+    size = packed & _SIZE_MASK
+    offset = packed >> 32 << _UNIT_SHIFT
+    return Place(offset, ~size & _SIZE_MASK, True) if size & _SIGN else Place(offset, size)
+
+
+def _columns(keys: _Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], width: int) -> _Columns:
+    units = offsets >> _UNIT_SHIFT
+    high = (units >> 32).astype(np.uint8) if width == 5 else None
+    return _Columns(keys, (units & _SIZE_MASK).astype(np.uint32), high, sizes)
+
+
+def _merge(base: _Columns, recent: _Recent, width: int) -> _Columns:
+    """Columns that hold `base` overlaid with `recent`; `base` stays as it is."""
+    if not recent:
+        return base
+    items = sorted(recent.items())
+    new_keys = np.array([key for key, _ in items], np.uint64)
+    units = np.array([packed >> 32 for _, packed in items], np.int64)
+    new_sizes = np.array([packed & _SIZE_MASK for _, packed in items], np.uint32).view(np.int32)
+    new = _columns(new_keys, units << _UNIT_SHIFT, new_sizes, width)
+    places = base.keys.searchsorted(new_keys)
+    if len(base.keys) == 0 or new_keys[0] > base.keys[-1]:
+        known = np.zeros(len(new_keys), bool)
+    else:
+        known = base.keys[np.minimum(places, len(base.keys) - 1)] == new_keys
+
+    def overlaid(old: npt.NDArray[np.generic], fresh: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        column = np.insert(old, places[~known], fresh[~known])
+        if known.any():
+            # Each known key moved up by the number of keys that were inserted before it.
+            column[places[known] + np.cumsum(~known)[known]] = fresh[known]
+        return column
+
+    merged = [None if old is None else overlaid(old, fresh) for old, fresh in zip(base, new, strict=True)]  # type: ignore[arg-type]
+    return _Columns(*merged)  # type: ignore[arg-type]
+
+
+def _count(keys: _Keys, sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]) -> Counters:
+    """Count rows that are sorted by key and, within a key, by age."""
+    took_away = (keys[1:] == keys[:-1]) & is_put[:-1]  # for each row but the first: it replaced or deleted a live one
+    return Counters(
+        file_count=int(np.count_nonzero(is_put)),
+        content_bytes=int(sizes[is_put].sum(dtype=np.int64)),
+        deleted_count=int(np.count_nonzero(~is_put) + np.count_nonzero(took_away & is_put[1:])),
+        deleted_bytes=int(sizes[:-1][took_away].sum(dtype=np.int64)),
+        max_key=int(keys[-1]),
+    )
+
+
+def _last_states(
+    keys: _Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]
+) -> tuple[_Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """One row a key from rows sorted as for `_count`: the last put, its size inverted if it was deleted since."""
+    if is_put.all() and bool(np.all(keys[1:] != keys[:-1])):
+        return keys, offsets, sizes
+    count = len(keys)
+    last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True))
+    first = np.append(0, last[:-1] + 1)
+    last_put = np.maximum.accumulate(np.where(is_put, np.arange(count), -1))[last]
+    known = last_put >= first
+    last, last_put = last[known], last_put[known]
+    states = np.where(is_put[last], sizes[last_put], ~sizes[last_put]).astype(np.int32)
+    return keys[last], offsets[last_put], states

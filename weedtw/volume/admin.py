@@ -1,0 +1,146 @@
+"""The endpoints under /admin, which the master and operators call: making, deleting, vacuuming and locking volumes.
+
+    POST /admin/assign_volume?volume=&collection=&replication=&ttl=    make a volume; {} also when it is there already
+    POST /admin/delete_volume?volume=        POST /admin/delete_collection?collection=
+    POST /admin/vacuum/check?volume=         {"garbageRatio": 0.3}
+    POST /admin/vacuum/compact?volume=       POST /admin/vacuum/cleanup?volume=
+    POST /admin/vacuum/commit?volume=        {"readOnly": false, "size": 1234}
+    POST /admin/volume/readonly?volume=      POST /admin/volume/writable?volume=       last over a restart
+    GET  /admin/volume/index?volume=         the rows of the index as they are on disk
+    POST /admin/sync                         put everything on the disks
+
+Parameters come in the query or in an url-encoded form.  The white list is checked before a request gets here.
+"""
+
+import attrs
+from klein import Klein
+from twisted.internet.defer import DeferredSemaphore
+
+from weedtw.errors import BadRequest
+from weedtw.formats.collection import check_collection
+from weedtw.formats.fileid import MAX_VOLUME_ID
+from weedtw.formats.replication import ReplicaPlacement
+from weedtw.formats.ttl import Ttl
+from weedtw.http.requests import Request, params
+from weedtw.http.responses import body_response, endpoint, json_errors, json_response, uninterrupted
+from weedtw.storage.report import VolumeStat
+from weedtw.storage.store import Store
+from weedtw.volume.contents import Run
+
+_VACUUMS_AT_ONCE = 1  # each copies a whole volume; more at once only make the disk's arm jump
+
+
+def _volume_of(request: Request) -> int:
+    return params(request).required_integer("volume", least=1, most=MAX_VOLUME_ID)
+
+
+@attrs.define(eq=False)
+class Admin:
+    """Answers the requests; what blocks runs in threads."""
+
+    app = Klein()
+    json_errors(app)
+
+    store: Store
+    run: Run
+    _vacuums: DeferredSemaphore = attrs.field(factory=lambda: DeferredSemaphore(_VACUUMS_AT_ONCE), init=False)
+
+    @app.route("/assign_volume", methods=["POST"])
+    @endpoint
+    async def assign_volume(self, request: Request) -> bytes:
+        """Make a volume of those settings; the same again is fine."""
+        query = params(request)
+        volume_id = _volume_of(request)
+        collection = check_collection(query.text("collection"))
+        replication = ReplicaPlacement.parse(query.text("replication") or "000")
+        ttl = Ttl.parse(query.text("ttl"))
+        disk_type = query.text("disk") if "disk" in query else None
+        make = self.run(self.store.create_volume, volume_id, collection, replication, ttl, disk_type=disk_type)
+        await uninterrupted(make)
+        return json_response(request, {})
+
+    @app.route("/delete_volume", methods=["POST"])
+    @endpoint
+    async def delete_volume(self, request: Request) -> bytes:
+        """Delete a volume with all its files."""
+        await uninterrupted(self.run(self.store.delete_volume, _volume_of(request)))
+        return json_response(request, {})
+
+    @app.route("/delete_collection", methods=["POST"])
+    @endpoint
+    async def delete_collection(self, request: Request) -> bytes:
+        """Delete all volumes of a collection; the default one, which has no name, never."""
+        name = check_collection(params(request).text("collection"))
+        if not name:
+            raise BadRequest("collection is missing; the default collection cannot be deleted as a whole")
+        deleted: list[VolumeStat] = await uninterrupted(self.run(self.store.delete_collection, name))
+        return json_response(request, {"volumes": [stat.id for stat in deleted]})
+
+    @app.route("/vacuum/check", methods=["POST"])
+    @endpoint
+    async def vacuum_check(self, request: Request) -> bytes:
+        """How much of a volume is garbage."""
+        ratio: float = self.store.find(_volume_of(request)).garbage_ratio()
+        return json_response(request, {"garbageRatio": ratio})
+
+    @app.route("/vacuum/compact", methods=["POST"])
+    @endpoint
+    async def vacuum_compact(self, request: Request) -> bytes:
+        """Copy what is live to new files; answers when that is done."""
+        volume_id = _volume_of(request)
+        self.store.find(volume_id)
+        await uninterrupted(self._compact(volume_id))
+        return json_response(request, {})
+
+    async def _compact(self, volume_id: int) -> None:
+        await self._vacuums.acquire()
+        try:
+            await self.run(self.store.compact, volume_id)
+        finally:
+            self._vacuums.release()
+
+    @app.route("/vacuum/commit", methods=["POST"])
+    @endpoint
+    async def vacuum_commit(self, request: Request) -> bytes:
+        """Put the new files in place."""
+        stat: VolumeStat = await uninterrupted(self.run(self.store.commit, _volume_of(request)))
+        return json_response(request, {"readOnly": stat.read_only, "size": stat.size})
+
+    @app.route("/vacuum/cleanup", methods=["POST"])
+    @endpoint
+    async def vacuum_cleanup(self, request: Request) -> bytes:
+        """Throw the new files away."""
+        await uninterrupted(self.run(self.store.cleanup, _volume_of(request)))
+        return json_response(request, {})
+
+    @app.route("/volume/readonly", methods=["POST"])
+    @endpoint
+    async def volume_readonly(self, request: Request) -> bytes:
+        """Take no more writes to a volume, also after a restart."""
+        volume = self.store.find(_volume_of(request))
+        await uninterrupted(self.run(volume.set_read_only, "set read-only by an operator", persist=True))
+        return json_response(request, {})
+
+    @app.route("/volume/writable", methods=["POST"])
+    @endpoint
+    async def volume_writable(self, request: Request) -> bytes:
+        """Lift what `readonly` did; other reasons for being read-only stay."""
+        volume = self.store.find(_volume_of(request))
+        await uninterrupted(self.run(volume.set_read_only, None, persist=True))
+        return json_response(request, {"readOnly": bool(volume.read_only_reason), "reason": volume.read_only_reason})
+
+    @app.route("/volume/index", methods=["GET"])
+    @endpoint
+    async def volume_index(self, request: Request) -> bytes:
+        """The index of a volume, row by row; `X-Weedtw-Offset-Width` tells the width of its offsets."""
+        volume = self.store.find(_volume_of(request))
+        rows: bytes = await self.run(volume.index_rows)
+        request.setHeader(b"X-Weedtw-Offset-Width", b"%d" % volume.generation.needles.offset_width)
+        return body_response(request, rows, "application/octet-stream")
+
+    @app.route("/sync", methods=["POST"])
+    @endpoint
+    async def sync(self, request: Request) -> bytes:
+        """Put everything that was written on the disks."""
+        await uninterrupted(self.run(self.store.sync))
+        return json_response(request, {})

@@ -1,0 +1,174 @@
+"""Reading and deleting the chunks behind a manifest, wherever they are.
+
+Chunks of volumes that are here are read from disk, others by HTTP in pieces: ranges of at most PIECE bytes, one
+after the other, so that memory stays bounded and a slow client slows the reading.  What goes wrong with a chunk
+is told to the client without the addresses of servers; the log has them.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+import attrs
+from twisted.logger import Logger
+
+from weedtw.errors import BadManifest, NotFound, PeerError, Unavailable, VolumeNotFound, WeedError
+from weedtw.formats.fileid import FileId
+from weedtw.http.agent import PeerAgent, PeerResponse
+from weedtw.storage.volume import Volume
+from weedtw.volume.contents import Content, Run
+from weedtw.volume.locations import Locations
+from weedtw.volume.manifest import Manifest, Span
+from weedtw.volume.record import Opened, open_for_reader
+
+PIECE = 1 << 20  # bytes asked of another server at once
+TIMEOUT = 15.0  # seconds for each piece
+
+
+class Volumes(Protocol):
+    """The volumes of this server."""
+
+    def find(self, volume_id: int) -> Volume:
+        """The volume; raises VolumeNotFound."""
+
+
+@attrs.frozen(eq=False)
+class Chunks:
+    """Reaches chunks; `identity` gives the plain content of a file that was opened here."""
+
+    log = Logger()
+
+    address: str  # of this server
+    volumes: Volumes
+    run: Run
+    peers: PeerAgent
+    locations: Locations
+    identity: Callable[[Opened], Awaitable[Content]]
+
+    async def pieces(self, span: Span) -> AsyncGenerator[bytes, None]:
+        """The bytes of the span; raises BadManifest when the chunk is not what the manifest says, Unavailable."""
+        file_id = span.chunk.file_id
+        try:
+            source = await self._open(span)
+            async with aclosing(source):
+                async for piece in source:
+                    yield piece
+        except NotFound as error:
+            self.log.warn("chunk {fid} is missing: {reason}", fid=str(file_id), reason=str(error))
+            raise BadManifest(f"chunk {file_id} is missing") from error
+        except PeerError as error:
+            self.log.warn("chunk {fid} cannot be read: {reason}", fid=str(file_id), reason=str(error))
+            raise Unavailable(f"chunk {file_id} cannot be read now") from error
+
+    async def _open(self, span: Span) -> AsyncGenerator[bytes, None]:
+        try:
+            volume = self.volumes.find(span.chunk.file_id.volume_id)
+        except VolumeNotFound:
+            return self._remote(span)
+        return await self._local(volume, span)
+
+    async def _local(self, volume: Volume, span: Span) -> AsyncGenerator[bytes, None]:
+        opened = await open_for_reader(volume, span.chunk.file_id, self.run)
+        if opened.needle.is_manifest:
+            raise BadManifest(f"chunk {span.chunk.file_id} is a manifest itself")
+        content = await self.identity(opened)
+        _check_size(span, content.size)
+        return content.pieces(span.start, span.stop)
+
+    async def _remote(self, span: Span) -> AsyncGenerator[bytes, None]:
+        for start in range(span.start, span.stop, PIECE):
+            yield await self._remote_piece(span, start, min(start + PIECE, span.stop))
+
+    async def _remote_piece(self, span: Span, start: int, stop: int) -> bytes:
+        file_id = span.chunk.file_id
+        problem: WeedError = VolumeNotFound(file_id.volume_id)
+        for location in await self.locations.find(file_id.volume_id):
+            if location.url == self.address:
+                continue
+            try:
+                response = await self.peers.request(
+                    "GET",
+                    location.url,
+                    f"/{file_id}",
+                    {"cm": "false"},
+                    headers={"Range": f"bytes={start}-{stop - 1}"},
+                    timeout=TIMEOUT,
+                )
+                return await _range_of(response, span, start, stop)
+            except PeerError as error:
+                problem = error
+                self.locations.forget(file_id.volume_id)
+        if isinstance(problem, PeerError) and problem.status == 404:
+            raise NotFound from problem
+        raise problem
+
+    # ------------------------------------------------------------- deleting
+
+    async def delete_remote(self, file_id: FileId) -> None:
+        """Delete a chunk of a volume that is not here, on all its copies; one that is gone already is fine.
+
+        Raises Unavailable.
+        """
+        try:
+            locations = await self.locations.find(file_id.volume_id)
+        except VolumeNotFound:
+            return
+        problems: list[str] = []
+        for location in locations:
+            try:
+                response = await self.peers.request(
+                    "DELETE", location.url, f"/{file_id}", {"cm": "false"}, timeout=TIMEOUT
+                )
+                body = await response.read()
+            except PeerError as error:
+                problems.append(str(error))
+                continue
+            if response.status < 300 or response.status == 404:
+                return
+            problems.append(f"{location.url} answered {response.status}: {body[:200].decode('utf-8', 'replace')}")
+        self.log.warn("chunk {fid} cannot be deleted: {problems}", fid=str(file_id), problems="; ".join(problems))
+        raise Unavailable(f"chunk {file_id} cannot be deleted now; the file and its other chunks may be left")
+
+
+@attrs.frozen(eq=False)
+class ChunkedContent:
+    """What a manifest stands for."""
+
+    manifest: Manifest
+    chunks: Chunks
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        return self.manifest.size
+
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+        """The bytes [start, stop), across the seams."""
+        for span in self.manifest.spans(start, stop):
+            async with aclosing(self.chunks.pieces(span)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+def _check_size(span: Span, size: int) -> None:
+    if size != span.chunk.size:
+        raise BadManifest(f"chunk {span.chunk.file_id} has {size} bytes, not {span.chunk.size}")
+
+
+async def _range_of(response: PeerResponse, span: Span, start: int, stop: int) -> bytes:
+    """The body of an answer to a range request; raises PeerError for another answer, BadManifest for another size."""
+    if response.status == 416:
+        response.drop()
+        raise BadManifest(f"chunk {span.chunk.file_id} is shorter than {span.chunk.size} bytes")
+    if response.status not in {200, 206}:
+        response.drop()
+        raise PeerError(response.address, f"answered {response.status}", response.status)
+    total = (response.header("Content-Range") or "").rpartition("/")[2]
+    if response.status == 206 and total.isascii() and total.isdigit():
+        _check_size(span, int(total))
+    body = await response.read(PIECE)
+    if response.status == 200:
+        _check_size(span, len(body))
+    if len(body) != stop - start:
+        raise PeerError(response.address, f"sent {len(body)} bytes where {stop - start} were asked for")
+    return body

@@ -1,0 +1,32 @@
+"""One write at a time for each file: two writes through one server reach all copies in the same order."""
+
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
+
+import attrs
+from twisted.internet.defer import DeferredLock
+
+
+@attrs.define(eq=False)
+class KeyLocks:
+    """A lock for each key that is in use."""
+
+    _locks: dict[Hashable, tuple[DeferredLock, int]] = attrs.field(factory=dict, init=False)  # and its users
+
+    @asynccontextmanager
+    async def hold(self, key: Hashable) -> AsyncGenerator[None, None]:
+        """Wait for the key's lock, and keep it for the block."""
+        lock, users = self._locks.get(key) or (DeferredLock(), 0)
+        self._locks[key] = (lock, users + 1)
+        try:
+            await lock.acquire()
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            lock, users = self._locks[key]
+            if users == 1:
+                del self._locks[key]
+            else:
+                self._locks[key] = (lock, users - 1)

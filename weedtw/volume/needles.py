@@ -1,0 +1,242 @@
+"""What writing and deleting a file does, on this server and on the other copies; free of HTTP.
+
+Calls of storage run in threads.  A write that has begun is to be awaited to its end, whatever becomes of the
+client: half of the copies with it and half without is what must not be.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from weedtw.errors import (
+    BadManifest,
+    BadRequest,
+    CookieMismatch,
+    Damaged,
+    NeedleNotFound,
+    StorageError,
+    TooLarge,
+    VolumeNotFound,
+)
+from weedtw.formats.fileid import FileId
+from weedtw.formats.needle import Needle
+from weedtw.storage.undo import Undo
+from weedtw.storage.volume import Volume, Written
+from weedtw.volume.chunks import Chunks
+from weedtw.volume.contents import Content, Run, gather
+from weedtw.volume.copies import Step
+from weedtw.volume.locks import KeyLocks
+from weedtw.volume.manifest import MAX_MANIFEST, Manifest
+from weedtw.volume.record import Opened, open_record
+from weedtw.volume.replicate import Replicator, settled
+from weedtw.volume.tickets import Tickets
+from weedtw.volume.upload import Offer, Settled, make_needle, settle
+
+SMALL = 8 * 1024  # bytes; so few are digested and compressed on the spot
+_CHUNKS_AT_ONCE = 8  # chunks of one file that are deleted at the same time
+
+
+@attrs.frozen
+class Stored:
+    """What became of an upload."""
+
+    etag: str  # eight hexadecimal digits
+    size: int  # bytes of content
+    unchanged: bool  # every copy had the very same already
+    undo: str = ""  # for the server that replicates
+
+
+@attrs.frozen(eq=False)
+class Done:
+    """A write or delete that was done here, and how it is undone."""
+
+    result: object  # Written, or the size that was deleted
+    undo: Callable[[], Awaitable[None]]
+
+
+@attrs.define(eq=False)
+class Needles:
+    """Writes and deletes; `limit` is the most bytes of content that a file may have."""
+
+    log = Logger()
+
+    find: Callable[[int], Volume]  # raises VolumeNotFound
+    run: Run
+    replicator: Replicator
+    chunks: Chunks
+    identity: Callable[[Opened], Awaitable[Content]]
+    clock: IReactorTime
+    limit: int
+    fsync: bool = False
+    _locks: KeyLocks = attrs.field(factory=KeyLocks, init=False)
+    _tickets: Tickets[Done] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tickets = Tickets(self.clock)
+
+    # ------------------------------------------------------------- writing
+
+    async def write(self, file_id: FileId, offer: Offer) -> Stored:
+        """Store a file on every copy; raises VolumeNotFound when it is not for this server, and all a write may."""
+        volume = self.find(file_id.volume_id)
+        settled = await self._settled(offer)
+        needle = make_needle(file_id, offer, settled, self.clock.seconds())
+        fsync = offer.fsync or self.fsync
+        time_given = offer.modified is not None and offer.time_given
+
+        async def own() -> Done:
+            return await self._write_here(volume, needle, fsync=fsync, time_given=time_given)
+
+        copies = volume.replication.copies
+        if offer.is_replica or copies == 1:
+            done = await (self._tickets.do(offer.write_id, own) if offer.write_id else own())
+            unchanged = True
+        else:
+            others = await self.replicator.others(volume.id, copies)
+            async with self._locks.hold((volume.id, file_id.key)):
+                done, results = await self.replicator.write(
+                    others, file_id, needle, fsync=fsync, time_given=time_given, own=Step(own, _undo_own)
+                )
+            unchanged = all(result.unchanged for result in results)
+        written = done.result
+        assert isinstance(written, Written)
+        return Stored(written.etag, settled.plain_size, written.unchanged and unchanged, str(written.undo or ""))
+
+    async def _settled(self, offer: Offer) -> Settled:
+        if len(offer.data) <= SMALL and not offer.is_gzipped:
+            return settle(offer, self.limit)
+        settled = await self.run(settle, offer, self.limit)
+        assert isinstance(settled, Settled)
+        return settled
+
+    async def _write_here(self, volume: Volume, needle: Needle, *, fsync: bool, time_given: bool) -> Done:
+        written: Written = await self.run(volume.write, needle, fsync=fsync, time_given=time_given)
+
+        async def undo() -> None:
+            if written.undo is not None:
+                await self.run(volume.revert, written.undo, fsync=fsync)
+
+        return Done(written, undo)
+
+    # ------------------------------------------------------------- deleting
+
+    async def delete(
+        self,
+        file_id: FileId,
+        *,
+        fsync: bool = False,
+        is_replica: bool = False,
+        with_chunks: bool = True,
+        write_id: str = "",
+    ) -> int | None:
+        """Delete a file from every copy, and the chunks of one in chunks; return the bytes of content it had.
+
+        None when no copy had it.  Raises VolumeNotFound, CookieMismatch, Unavailable, ReplicationFailed, and what
+        storage raises.
+        """
+        volume = self.find(file_id.volume_id)
+        fsync = fsync or self.fsync
+        size, manifest = await self._what_is_there(volume, file_id)
+        if manifest is not None and with_chunks and not is_replica:
+            await self._delete_chunks(manifest)
+
+        async def own() -> Done:
+            return await self._delete_here(volume, file_id, size, fsync=fsync)
+
+        copies = volume.replication.copies
+        if is_replica or copies == 1:
+            done = await (self._tickets.do(write_id, own) if write_id else own())
+            elsewhere = 0
+        else:
+            others = await self.replicator.others(volume.id, copies)
+            async with self._locks.hold((volume.id, file_id.key)):
+                done, results = await self.replicator.delete(others, file_id, fsync=fsync, own=Step(own, _undo_own))
+            elsewhere = max(result.size for result in results)
+        here = done.result
+        assert here is None or isinstance(here, int)
+        return here if here is not None else elsewhere or None
+
+    async def _delete_here(self, volume: Volume, file_id: FileId, size: int, *, fsync: bool) -> Done:
+        deleted = await self.run(volume.delete, file_id.key, file_id.cookie, fsync=fsync)
+
+        async def undo() -> None:
+            if deleted is not None:
+                await self.run(_restore, volume, file_id)
+
+        return Done(None if deleted is None else size, undo)
+
+    async def _what_is_there(self, volume: Volume, file_id: FileId) -> tuple[int, Manifest | None]:
+        """(bytes of content, the manifest of a file in chunks); the size stored when the content is unreadable."""
+        try:
+            opened = await open_record(volume, file_id, self.run)
+        except NeedleNotFound:
+            return 0, None
+        except Damaged:
+            return 0, None  # it can be deleted all the same
+        try:
+            content = await self.identity(opened)
+            if not opened.needle.is_manifest:
+                return content.size, None
+            manifest = Manifest.parse(await gather(content, MAX_MANIFEST))
+        except (StorageError, TooLarge, BadManifest) as error:
+            self.log.warn("{fid} is deleted though {reason}", fid=str(file_id), reason=str(error))
+            return opened.stored.size, None
+        return manifest.size, manifest
+
+    async def _delete_chunks(self, manifest: Manifest) -> None:
+        """Delete all chunks; raises what the first that failed raised, when all have been tried."""
+        turns = DeferredSemaphore(_CHUNKS_AT_ONCE)
+
+        async def one(file_id: FileId) -> None:
+            await turns.acquire()
+            try:
+                await self._delete_chunk(file_id)
+            finally:
+                turns.release()
+
+        for outcome in await settled([one(chunk.file_id) for chunk in manifest.chunks]):
+            if outcome is not None:
+                outcome.raiseException()
+
+    async def _delete_chunk(self, file_id: FileId) -> None:
+        try:
+            self.find(file_id.volume_id)
+        except VolumeNotFound:
+            await self.chunks.delete_remote(file_id)
+            return
+        try:
+            await self.delete(file_id, with_chunks=False)  # manifests that name each other must not go in circles
+        except CookieMismatch:
+            self.log.warn("{fid} is not a chunk: its cookie is another", fid=str(file_id))
+
+    # ------------------------------------------------------------- taking back
+
+    async def take_back(self, file_id: FileId, write_id: str, undo_text: str) -> bool:
+        """Undo what another server asked of this copy under `write_id`; False when there was nothing to undo.
+
+        `undo_text` names the write for a server that was started anew since.  Raises BadRequest.
+        """
+        if await self._tickets.take_back(write_id, lambda done: done.undo()):
+            return True
+        if not undo_text:
+            return False
+        undo = Undo.parse(undo_text)
+        if (undo.key, undo.cookie) != (file_id.key, file_id.cookie):
+            raise BadRequest("the write to be undone is another file's")
+        reverted = await self.run(self.find(file_id.volume_id).revert, undo, fsync=self.fsync)
+        return bool(reverted)
+
+
+async def _undo_own(outcome: object) -> None:
+    if isinstance(outcome, Done):
+        await outcome.undo()
+
+
+def _restore(volume: Volume, file_id: FileId) -> None:
+    """Store again what was deleted, unless the key has been written since."""
+    if not volume.has(file_id.key):
+        needle = volume.read(file_id.key, file_id.cookie, read_deleted=True)
+        volume.write(needle)

@@ -1,0 +1,100 @@
+"""Opening a stored file: all of a small one at once, of a large one everything but its data.
+
+What the page cache holds is read on the spot; anything else, and every large file, goes to a thread.
+"""
+
+import attrs
+
+from weedtw.errors import CookieMismatch, Damaged, NeedleNotFound
+from weedtw.formats.fileid import FileId
+from weedtw.formats.needle import HEADER_SIZE, Needle, data_location, record_length, unpack_around, unpack_header
+from weedtw.storage.fileops import DiskFile
+from weedtw.storage.volume import Volume
+from weedtw.volume.contents import Content, InMemory, OnDisk, Run
+
+STREAM_FROM = 512 * 1024  # bytes of a record; larger ones are streamed
+_PREFIX = HEADER_SIZE + 4  # bytes of a record that tell where its data lies
+
+
+@attrs.frozen(eq=False)
+class Opened:
+    """A stored file: what is known about it, and its bytes as they are stored."""
+
+    file_id: FileId
+    needle: Needle  # its `data` is empty when the file is streamed
+    stored: Content
+
+
+@attrs.frozen(eq=False)
+class RecordData:
+    """The data of one record in a .dat file; keeps that file open, whatever becomes of the volume."""
+
+    dat: DiskFile
+    offset: int  # bytes from the start of the .dat
+    size: int  # bytes
+    checksum: int
+
+    def pread(self, start: int, length: int) -> bytes:
+        """Bytes of the data; raises Damaged when the file is shorter than it was."""
+        try:
+            piece = self.dat.read(length, self.offset + start)
+        except OSError as error:
+            raise Damaged(self.dat.path, f"cannot be read at {self.offset + start}: {error.strerror}") from error
+        if len(piece) != length:
+            raise Damaged(self.dat.path, f"ends at {self.offset + start + len(piece)}, within a needle")
+        return piece
+
+
+def open_cached(volume: Volume, file_id: FileId) -> Opened | None:
+    """Open a small file without waiting for the disk; None when that cannot be.  Raises as `Volume.read`."""
+    needle = volume.try_read_cached(file_id.key, file_id.cookie)
+    return None if needle is None else Opened(file_id, needle, InMemory(memoryview(needle.data)))
+
+
+async def open_record(volume: Volume, file_id: FileId, run: Run, *, read_deleted: bool = False) -> Opened:
+    """Open a file; raises NeedleNotFound, CookieMismatch, Damaged."""
+    opened = None if read_deleted else open_cached(volume, file_id)
+    if opened is None:
+        opened = await run(_open, volume, file_id, run, read_deleted)
+    assert isinstance(opened, Opened)
+    return opened
+
+
+async def open_for_reader(volume: Volume, file_id: FileId, run: Run, *, read_deleted: bool = False) -> Opened:
+    """As `open_record`, but a wrong cookie is NeedleNotFound: a reader who guesses must not learn of the file."""
+    try:
+        return await open_record(volume, file_id, run, read_deleted=read_deleted)
+    except CookieMismatch:
+        raise NeedleNotFound(file_id.volume_id, file_id.key) from None
+
+
+def _open(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -> Opened:
+    place = volume.generation.needles.find(file_id.key)
+    if place is None or place.size < STREAM_FROM:
+        needle = volume.read(file_id.key, file_id.cookie, read_deleted=read_deleted)
+        return Opened(file_id, needle, InMemory(memoryview(needle.data)))
+    return _open_large(volume, file_id, run, read_deleted)
+
+
+def _open_large(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -> Opened:
+    generation = volume.generation  # file and map that belong together, also while a vacuum replaces them
+    dat, place = generation.dat, generation.needles.find(file_id.key)
+    if place is None or (place.deleted and not read_deleted):
+        raise NeedleNotFound(volume.id, file_id.key)
+    try:
+        prefix = dat.read(_PREFIX, place.offset)
+        cookie, key, size = unpack_header(prefix, path=dat.path)
+        if (key, size) != (file_id.key, place.size):
+            raise Damaged(dat.path, f"at {place.offset} is not needle {file_id.key:x}, which the index says is there")
+        if cookie != file_id.cookie:
+            raise CookieMismatch(volume.id, key)
+        data = data_location(prefix, volume.version, path=dat.path)
+        behind = data.offset + data.size
+        rest = dat.read(record_length(size, volume.version) - behind, place.offset + behind)
+    except OSError as error:
+        raise Damaged(dat.path, f"cannot be read at {place.offset}: {error.strerror}") from error
+    needle = unpack_around(prefix, rest, volume.version, path=dat.path)
+    if volume.has_expired(needle):
+        raise NeedleNotFound(volume.id, key)
+    source = RecordData(dat, place.offset + data.offset, data.size, needle.checksum)
+    return Opened(file_id, needle, OnDisk(source, run, str(file_id)))

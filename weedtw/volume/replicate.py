@@ -1,0 +1,93 @@
+"""Writing and deleting on every copy of a volume: all of them, or none.
+
+The server that a client talks to decides everything once (name, type, time, compression) and sends the result to
+the other copies while it stores its own.  When one copy fails, those that took it, and those of which it is not
+known, are told to drop it again; they put back what was there before.
+"""
+
+import uuid
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from weedtw.errors import ReplicationFailed, Unavailable, VolumeNotFound, WeedError
+from weedtw.formats.fileid import FileId
+from weedtw.formats.needle import Needle
+from weedtw.volume.copies import CopyResult, Order, OtherCopies, Step
+from weedtw.volume.locations import Locations
+
+T = TypeVar("T")
+
+
+@attrs.frozen(eq=False)
+class Replicator:
+    """Reaches all copies of this server's volumes; `address` is this server."""
+
+    log = Logger()
+
+    address: str
+    copies: OtherCopies
+    locations: Locations
+
+    async def others(self, volume_id: int, copies: int) -> tuple[str, ...]:
+        """Addresses of the `copies` - 1 other copies; raises Unavailable when fewer are known."""
+        for fresh in (False, True):
+            try:
+                found = await self.locations.find(volume_id, fresh=fresh)
+            except VolumeNotFound as error:  # it is here, but the masters have not taken it up yet
+                raise Unavailable(
+                    f"the master does not know yet where the copies of volume {volume_id} are"
+                ) from error
+            others = tuple(location.url for location in found if location.url != self.address)
+            if len(others) >= copies - 1:
+                return others
+        raise Unavailable(f"volume {volume_id} has {len(others) + 1} of its {copies} copies now; nothing was written")
+
+    async def write(
+        self, others: Sequence[str], file_id: FileId, needle: Needle, *, fsync: bool, time_given: bool, own: Step
+    ) -> tuple[Any, list[CopyResult]]:
+        """Do `own` here and store the needle on the others; raises what `own` does, or ReplicationFailed."""
+        order = Order.write(file_id, uuid.uuid4().hex, needle, fsync=fsync, time_given=time_given)
+        return await self._everywhere(others, order, own)
+
+    async def delete(
+        self, others: Sequence[str], file_id: FileId, *, fsync: bool, own: Step
+    ) -> tuple[Any, list[CopyResult]]:
+        """Do `own` here and delete the file on the others; raises as `write` does."""
+        return await self._everywhere(others, Order.delete(file_id, uuid.uuid4().hex, fsync=fsync), own)
+
+    async def _everywhere(self, others: Sequence[str], order: Order, own: Step) -> tuple[Any, list[CopyResult]]:
+        """Do it on all copies at once; when one fails, undo it on all and raise."""
+        steps = [own, *(self.copies.step(address, order) for address in others)]
+        outcomes = await settled([step.do() for step in steps])
+        if not any(isinstance(outcome, Failure) for outcome in outcomes):
+            return outcomes[0], outcomes[1:]
+        self.locations.forget(order.file_id.volume_id)
+        undone = await settled([step.undo(outcome) for step, outcome in zip(steps, outcomes, strict=True)])
+        for outcome in undone:
+            if isinstance(outcome, Failure):
+                self.log.error(
+                    "undoing a write of {fid}: {reason}", fid=str(order.file_id), reason=str(outcome.value)
+                )
+        if isinstance(outcomes[0], Failure):
+            outcomes[0].raiseException()
+        failures = [outcome for outcome in outcomes[1:] if isinstance(outcome, Failure)]
+        for failure in failures:
+            if not isinstance(failure.value, WeedError):
+                failure.raiseException()
+        raise ReplicationFailed(tuple(str(failure.value) for failure in failures))
+
+
+async def settled(works: Sequence[Awaitable[Any]]) -> list[Any]:
+    """Do all at once: the results, a Failure where one failed, when all have come to their end."""
+    deferreds = [Deferred.fromCoroutine(_awaited(work)) for work in works]
+    results = await DeferredList(deferreds, consumeErrors=True)
+    return [result for _, result in results]
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work

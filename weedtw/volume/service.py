@@ -1,0 +1,320 @@
+"""The volume server as a Twisted service: folders, port, heartbeats, and an end in good order.
+
+service = VolumeService(config, reactor)
+service.prepare()        binds the port, takes the folders, opens the volumes; raises WeedError
+service.startService()   answers
+service.stopService()    a Deferred: requests under way have finished, files are on the disks
+"""
+
+import time
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+
+from weedtw import __version__
+from weedtw.config import VolumeConfig, join_address
+from weedtw.errors import WeedError
+from weedtw.formats.beat import Hello
+from weedtw.http.agent import make_agent
+from weedtw.http.channel import Site, make_site
+from weedtw.http.guard import WhiteList
+from weedtw.http.listen import listen
+from weedtw.http.requests import Request
+from weedtw.http.spool import Budget
+from weedtw.storage.location import DiskLocation
+from weedtw.storage.report import VolumeStat
+from weedtw.storage.store import ChangeKind, Store
+from weedtw.volume.api import Api
+from weedtw.volume.chunks import Chunks
+from weedtw.volume.conversation import Reporter
+from weedtw.volume.copies import OtherCopies
+from weedtw.volume.heartbeat import Heartbeats
+from weedtw.volume.locations import Locations
+from weedtw.volume.membership import Membership
+from weedtw.volume.needles import Needles
+from weedtw.volume.notices import Notices
+from weedtw.volume.proxy import Proxy
+from weedtw.volume.replicate import Replicator
+from weedtw.volume.represent import Representer, Reshaper
+from weedtw.volume.serving import Server
+from weedtw.volume.standing import Standing
+from weedtw.volume.status import standing_of
+from weedtw.volume.threads import Threads
+
+FINISH = 10.0  # seconds that requests under way have to end when the service stops
+UPKEEP = 10.0  # seconds between two looks at the room on the disks
+CONNECT_TIMEOUT = 5.0  # seconds for a connection to a master
+
+
+class VolumeService(Service):
+    """One volume server."""
+
+    log = Logger()
+
+    def __init__(self, config: VolumeConfig, reactor: Any) -> None:
+        """Nothing is touched before `prepare`."""
+        self.config = config
+        self.reactor = reactor
+        self.address = config.address  # `ip:port`, the name that others know us by
+        self.white_list = WhiteList.parse(config.white_list)
+        self.threads = Threads(reactor)
+        self.peers = make_agent(reactor)
+        self.copies = OtherCopies(self.peers, reactor)
+        self.store = Store(
+            [
+                DiskLocation(
+                    folder.path,
+                    folder.max_volumes,
+                    folder.idx_path,
+                    config.min_free_space,
+                    folder.disk_type,
+                    clock=time.time,
+                    offset_width=config.offset_width,
+                )
+                for folder in config.folders
+            ],
+            clock=time.time,
+            changed=self._changed,
+        )
+        self.notices = Notices(self.store)
+        self._api: Api | None = None
+        self._port: Any = None  # a twisted.internet.tcp.Port
+        self._holds = False  # the folders
+        self._site: Site | None = None
+        self._upkeep: LoopingCall | None = None
+        self.heartbeats: Heartbeats | None = None
+
+    # ------------------------------------------------------------- starting
+
+    def bind(self) -> None:
+        """The first step of `prepare`: take the port, and change nothing yet; raises WeedError."""
+        config = self.config
+        self._site = make_site(
+            Resource(),  # until there is something to serve
+            reactor=self.reactor,
+            body_limit=config.file_size_limit_mb << 20,
+            idle_timeout=config.idle_timeout,
+            in_flight_limit=(config.concurrent_upload_limit_mb << 20) or None,
+            spool_folder=config.folders[0].path,
+            admission=self._admit,
+        )
+        self._port = listen(
+            self.reactor,
+            self._site,
+            ip=config.ip,
+            bind=config.bind,
+            port=config.port,
+            port_option=config.port_option,
+        )
+        self.address = join_address(config.ip, self._port.getHost().port)
+
+    def hold(self) -> None:
+        """The second step: take the folders, and make those that are not there; raises WeedError."""
+        self.store.lock()
+        self._holds = True
+        for folder in self.store.made:
+            self.log.info("made the folder {folder}, which was not there", folder=folder)
+
+    def prepare(self) -> None:
+        """Bind the port, take the folders, open the volumes; raises WeedError, and then holds nothing."""
+        try:
+            if self._port is None:
+                self.bind()
+            if not self._holds:
+                self.hold()
+            self.store.load()
+        except WeedError:
+            self._let_go()
+            raise
+        for repair in self.store.repairs:
+            self.log.warn("mended: {repair}", repair=str(repair))
+        for problem in self.store.problems:
+            self.log.error("not served: {problem}", problem=str(problem))
+        self.notices.opened()
+        assert self._site is not None
+        self._api = self._make_api()
+        self._site.resource = self._api.resource()
+
+    def _admit(self, request: Request) -> int | None:
+        assert self._api is not None
+        return self._api.admit(request)
+
+    def _let_go(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            port.stopListening()
+        self._holds = False
+        self.store.close()
+
+    def _make_api(self) -> Api:
+        config, run, limit = self.config, self.threads, self.config.file_size_limit_mb << 20
+        self.heartbeats = self._make_heartbeats()
+        locations = Locations(self.peers, lambda: self.heartbeats.masters if self.heartbeats else (), self.reactor)
+        representer = Representer(run, limit, _reshaper())
+        chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity)
+        representer.chunks = chunks
+        replicator = Replicator(self.address, self.copies, locations)
+        needles = Needles(
+            find=self.store.find,
+            run=run,
+            replicator=replicator,
+            chunks=chunks,
+            identity=representer.identity,
+            clock=self.reactor,
+            limit=limit,
+            fsync=config.fsync,
+        )
+        return Api(
+            address=self.address,
+            store=self.store,
+            needles=needles,
+            representer=representer,
+            server=Server(Budget((config.concurrent_download_limit_mb << 20) or None)),
+            proxy=Proxy(config.read_mode, self.address, self.peers, locations),
+            white_list=self.white_list,
+            run=run,
+            limit=limit,
+            is_ready=self._what_is_missing,
+            facts=self._facts,
+        )
+
+    def _make_heartbeats(self) -> Heartbeats:
+        config = self.config
+        membership = Membership.load(config.folders[0].path, self.reactor.callInThread)
+        reporter = Reporter(
+            clock=self.reactor,
+            hello=lambda: self._hello(membership.cluster_id),
+            standing=self._standing,
+            pulse=config.pulse_seconds,
+        )
+        return Heartbeats(reporter=reporter, seeds=config.masters, cluster=membership, endpoint=self._endpoint)
+
+    def _hello(self, cluster_id: str | None) -> Hello:
+        return Hello(
+            cluster=cluster_id,
+            address=self.address,
+            public_url=self.config.public_url or self.address,
+            data_center=self.config.data_center,
+            rack=self.config.rack,
+            version=__version__,
+            uuids=self.store.uuids,
+            pulse=self.config.pulse_seconds,
+        )
+
+    def _endpoint(self, address: str) -> IStreamClientEndpoint:
+        host, _, port = address.rpartition(":")
+        return HostnameEndpoint(self.reactor, host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT)
+
+    def startService(self) -> None:
+        """Answer requests, and report to the masters."""
+        super().startService()  # type: ignore[no-untyped-call]
+        if self._api is None:
+            self.prepare()
+        assert self.heartbeats is not None
+        self.threads.start()
+        self._port.startReading()
+        self.heartbeats.startService()
+        self._upkeep = LoopingCall(self._look_after_disks)
+        self._upkeep.clock = self.reactor
+        self._upkeep.start(UPKEEP, now=False)
+        self.log.info(
+            "volume server {address} serves {count} volumes in {folders}",
+            address=self.address,
+            count=len(self.store.volumes()),
+            folders=", ".join(folder.path for folder in self.config.folders),
+        )
+
+    # ------------------------------------------------------------- stopping
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more connections, finish what is under way, say good-bye, and close the files."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._upkeep is not None and self._upkeep.running:
+            self._upkeep.stop()
+        # First of all, so that the masters send us nobody any more; and so that a connection which ends from here on,
+        # perhaps because the master stops as well, is no surprise.
+        told = maybeDeferred(self.heartbeats.stopService) if self.heartbeats is not None else None
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        if told is not None:
+            await told
+        if self._site is not None:
+            await self._site.drain(FINISH)
+        self.copies.close()
+        await self.peers.close()
+        closing = self.threads(self.store.close) if self.threads.is_running else maybeDeferred(self.store.close)
+        for error in await closing:
+            self.log.error("closing: {reason}", reason=str(error))
+        self.threads.stop()
+        self.log.info("volume server {address} has stopped", address=self.address)
+
+    # ------------------------------------------------------------- meanwhile
+
+    async def _standing(self) -> Standing:
+        if self.heartbeats is not None and self.heartbeats.volume_size_limit:
+            self.store.volume_size_limit = self.heartbeats.volume_size_limit
+        return await self.threads(standing_of, self.store)
+
+    def _changed(self, kind: ChangeKind, stat: VolumeStat) -> None:
+        """Called in any thread when a volume came, went, or changed its nature."""
+        if kind == "changed":
+            self.notices.changed(stat.id)
+        self.reactor.callFromThread(self._report)
+
+    def _report(self) -> None:
+        if self.running and self.heartbeats is not None:
+            self.heartbeats.changed()
+
+    def _look_after_disks(self) -> Deferred[None]:
+        looked = Deferred.fromCoroutine(self.threads(self._check_disks))
+        return looked.addErrback(self._check_failed)
+
+    def _check_disks(self) -> None:
+        try:
+            self.store.check_disks()
+        finally:
+            self.notices.looked_at_disks()
+        for stat in self.store.remove_expired():
+            self.log.info("volume {id} has outlived its time to live and is removed", id=stat.id)
+
+    def _check_failed(self, failure: Failure) -> None:
+        if isinstance(failure.value, WeedError):
+            self.log.warn("looking after the disks: {reason}", reason=str(failure.value))
+        else:
+            self.log.failure("looking after the disks", failure)
+
+    def _what_is_missing(self) -> str:
+        assert self.heartbeats is not None
+        if self.heartbeats.is_known:
+            return ""
+        refusals = "; ".join(f"{master} refuses: {reason}" for master, reason in self.heartbeats.refusals.items())
+        return refusals or "no master knows yet what is here"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        assert self.heartbeats is not None
+        return [
+            ("Data center", self.config.data_center),
+            ("Rack", self.config.rack),
+            ("Masters", ", ".join(self.heartbeats.masters)),
+            ("Leader", self.heartbeats.leader or "unknown"),
+            ("Ready", self._what_is_missing() or "yes"),
+        ]
+
+
+def _reshaper() -> Reshaper | None:
+    """What makes pictures smaller; None without Pillow."""
+    try:
+        from weedtw.volume.resize import reshape  # noqa: PLC0415 - Pillow is an extra
+    except ImportError:
+        return None
+    return reshape
