@@ -325,6 +325,16 @@ class Failover(NodeTest):
             self.assertLess(cluster.until(lambda: any(member.leads for member in alive)), 0.1)  # noqa: B023
             self.assertEqual({member.node.core.term for member in alive}, {term + 1})
 
+    def test_the_first_survivor_does_not_wait_for_a_tick(self) -> None:
+        """It would meet the second one, whose turn comes a tick or two later."""
+        cluster = Cluster("a", "b", "c")
+        leader = cluster.leader()
+        cluster.run(1)
+        first = min(cluster.followers(), key=lambda member: member.name)
+        first.node.lost_contact(leader.name)
+        first.node.refused(leader.name)
+        self.assertEqual(first.node.core.role.name, "pre-candidate")
+
     def test_a_frozen_leader_is_replaced_in_time(self) -> None:
         for seed in range(10):
             cluster = Cluster("a", "b", "c", seed=seed)
