@@ -45,6 +45,7 @@ class Solo:
         self.settings = settings
         self.seed = seed
         self.applied: list[Entry] = []
+        self.restored: list[Snapshot] = []
         self.reads: list[ReadState] = []
         self.failed_reads: list[object] = []
         self.events: list[Update | Message | Entry] = []
@@ -55,6 +56,7 @@ class Solo:
         """Begin a life from what is stored."""
         self.core = RaftCore("1", self.storage.load(), self.settings, random.Random(self.seed))
         self.applied.clear()
+        self.restored.clear()
         self._pump()
 
     def do(self, action: Callable[[RaftCore], object]) -> list[Message]:
@@ -83,6 +85,8 @@ class Solo:
                 self.events.append(ready.update)
             self.events += ready.messages
             self.events += ready.committed
+            if ready.snapshot is not None:
+                self.restored.append(ready.snapshot)
             self.applied += ready.committed
             self.reads += ready.reads
             self.failed_reads += ready.failed_reads

@@ -60,7 +60,7 @@ class Safety(SynchronousTestCase):
         self.assertEqual(node.core.log.commit, 0)
 
     def test_the_one_before_comes_back_with_the_log(self) -> None:
-        """§4.1: when another leader replaces the entry, the configuration goes with it: the latest in the log counts."""
+        """§4.1: when another leader replaces the entry, it goes with it; the latest in the log counts."""
         node = Solo("123")
         node.step(Append("2", "1", 1, 0, 0, (config(1, 1, membership("12")),), 0))
         node.step(Append("3", "1", 2, 0, 0, entries([2]), 0))
@@ -72,6 +72,13 @@ class Safety(SynchronousTestCase):
         node.step(Append("2", "1", 1, 0, 0, (config(1, 1, membership("12")),), 0))
         node.start()
         self.assertEqual(node.core.log.membership, membership("12"))
+
+    def test_a_snapshot_keeps_it(self) -> None:
+        """§4.1 and §5.1: when the entry is compacted away, the snapshot holds the configuration as of its index."""
+        stage = Stage(3)
+        stage.play("change 1 remove 3", "run 2", "compact 1", "crash 1", "restart 1")
+        self.assertEqual(stage.core("1").log.snapshot.membership, membership("12"))
+        self.assertEqual(stage.membership("1"), membership("12"))
 
     def test_no_second_change_before_the_first_is_decided(self) -> None:
         """§4.1: overlapping changes could lead to majorities that do not meet."""

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.raft.solo import LONG, SETTINGS, Solo
 from tests.raft.stage import Stage
 from weedtw.errors import ChangeRefused, NotLeader, TooBusy, Unavailable
+from weedtw.raft.membership import Remove
 from weedtw.raft.messages import Append, Heartbeat, HeartbeatReply, Message, TimeoutNow, VoteReply, VoteRequest
 from weedtw.raft.storage import Update
 
@@ -80,6 +81,14 @@ class SteppingDown(SynchronousTestCase):
             node.tick()
         self.assertEqual((node.core.role.name, node.core.term), ("follower", 1))
 
+    def test_a_late_vote_is_no_contact(self) -> None:
+        """A vote that comes after the election says nothing of whether its sender hears the leader."""
+        node = decided("12345")
+        for _ in range(SETTINGS.election):
+            node.vote(granted=True)
+            node.tick()
+        self.assertEqual(node.core.role.name, "follower")
+
     def test_with_a_majority_it_leads_on(self) -> None:
         """However long."""
         node = decided("12345")
@@ -108,7 +117,7 @@ class Reads(SynchronousTestCase):
         return [(read.token, read.index) for read in node.reads]
 
     def test_1_not_before_the_first_entry_is_decided(self) -> None:
-        """A new leader holds all that was decided, but until its no-op is committed it cannot tell how far that goes."""
+        """A new leader holds all that was decided; until its no-op is committed it cannot tell how far that goes."""
         node = Solo(log=[1, 1], term=1, commit=1)
         node.lead()
         with self.assertRaises(Unavailable):
@@ -152,6 +161,14 @@ class Reads(SynchronousTestCase):
         self.read(node, "question")
         node.beat(2)
         self.assertEqual((self.answers(node), node.failed_reads), ([], ["question"]))
+
+    def test_a_removed_server_s_answer_is_not_waited_for(self) -> None:
+        """Its answer was needed when the question came; by the new configuration it is not."""
+        node = decided("12")
+        self.read(node, "question")
+        node.do(lambda core: core.change(Remove("2")))
+        node.tick(SETTINGS.heartbeat)
+        self.assertEqual(self.answers(node), [("question", 1)])
 
     def test_a_learner_s_answer_proves_nothing(self) -> None:
         """A majority of the voters must answer (§4.2.1)."""

@@ -48,6 +48,12 @@ class State(SynchronousTestCase):
         node.beat(2)
         self.assertIsNone(node.core.vote)
 
+    def test_the_vote_is_stored_though_the_term_is_not_new(self) -> None:
+        """votedFor is persistent by itself: a vote in a term that is on disk already must get there too."""
+        node = Solo(term=1)
+        node.step(request(1))
+        self.assertEqual(node.hard_state.vote, "2")
+
     def test_the_first_index_is_one(self) -> None:
         """Log entries hold a command and the term in which the leader got it; the first has index 1."""
         node = Solo()

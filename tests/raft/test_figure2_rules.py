@@ -120,6 +120,13 @@ class Candidates(SynchronousTestCase):
                 node.step(VoteReply(voter, "1", 1, granted=True))
             self.assertEqual(node.core.role.name, role, (voters, votes))
 
+    def test_refusals_make_nobody_the_leader(self) -> None:
+        """A majority of them ends the candidacy early; the vote stays given."""
+        node = Solo("12345")
+        node.campaign()
+        node.vote(granted=False)
+        self.assertEqual((node.core.role.name, node.core.vote), ("follower", "1"))
+
     def test_a_new_leader_is_followed(self) -> None:
         """A leader of the same term has won this election."""
         for message in (Append("2", "1", 1, 0, 0, entries([1]), 0), Heartbeat("2", "1", 1, 0, 1)):
