@@ -96,23 +96,38 @@ class Faults:
 
     def restart_a_witness(self, victim: "Process") -> None:
         """Cut one node off from a leader, and restart one that has just promised that leader to wait."""
-        others = [p for p in self.cluster.processes.values() if p.alive and p is not victim]
+        witness = self._estrange(victim)
+        if witness is not None:
+            gap = self.cluster.plan.election * (0.8 + 1.2 * self._rng.random())
+            self.cluster.schedule.after(gap, self._unless_calm, self._restart, (witness,))
+
+    def _estrange(self, leader: "Process", delay: float = 0.0) -> "Process | None":
+        """Cut one node off from a leader; returns another, to whom the first will turn for its vote."""
+        others = [p for p in self.cluster.processes.values() if p.alive and p is not leader]
         if len(others) < 2:
-            return
+            return None
         lonely, witness = self._rng.sample(others, 2)
-        links = [(victim.node, lonely.node), (lonely.node, victim.node)]
-        self.cluster.network.cut(links)
+        links = [(leader.node, lonely.node), (lonely.node, leader.node)]
+        self.cluster.schedule.after(delay, self._unless_calm, self._cut, (links,))
         # The lonely one can only win while the others' logs have not gone on.
         self.cluster.clients.quiet_until = self.cluster.schedule.now + 3.0 * self.cluster.plan.election
-        self._later(self.cluster.network.mend, links)
-        gap = self.cluster.plan.election * (0.8 + 1.2 * self._rng.random())
-        self.cluster.schedule.after(gap, self._unless_calm, self._restart, (witness,))
+        return witness
 
     def _restart(self, process: "Process") -> None:
         process.die("crash")
         self.cluster.restart(process)
 
     # ------------------------------------------------------------------ disks
+
+    def stick_a_witness(self, victim: "Process") -> None:
+        """As `restart_a_witness`, but it is stuck with its disk for a while: its promise must hold after that."""
+        delay = 6 * self.cluster.network.weather.delay
+        victim.do(self.cluster.clients.write, victim)
+        witness = self._estrange(victim, delay)
+        if witness is not None:
+            witness.disk.stuck = True
+            gap = self.cluster.plan.election * (1.1 + 1.4 * self._rng.random())
+            self.cluster.schedule.after(gap, self._unless_calm, witness.disk.unstick, ())
 
     def disk_error(self, victim: "Process") -> None:
         """The next save fails: the process has to stop.  After an I/O error nobody knows what is on the disk."""

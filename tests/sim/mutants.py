@@ -213,11 +213,7 @@ MUTANTS = {
         "if core.id in log.membership.voters or core.id in log.membership_at(log.commit).voters:",
         "if core.id in log.membership.voters:",
     ),
-    "a learner never campaigns": Mutant(
-        "roles",
-        "return core.id in log.membership and core.now - self._silent_since >= PATIENCE * core.settings.election",
-        "return False",
-    ),
+    "every answer about a snapshot is echoed": Mutant("tracker", "if offset == self.offset:", "if False:"),
     "entries of older terms taken off the uncommitted": Mutant("leader", "if entry.term == core.term:", "if True:"),
     "a late vote taken for contact": Mutant("leader", " or isinstance(message, VoteReply)", ""),
     "a removed member's silence holds reads up": Mutant(

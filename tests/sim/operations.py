@@ -50,6 +50,19 @@ class Operator:
         for _ in range(1 if self._rng.random() < 0.7 else 2):
             self.change(process.core)
 
+    def ask(self, process: "Process", change: Change) -> None:
+        """Ask a node for one particular change."""
+        process.do(self._try, process.core, change)
+
+    def _try(self, core: RaftCore, change: Change) -> bool:
+        try:
+            core.change(change)
+        except WeedError:
+            self.cluster.counts["changes refused"] += 1
+            return False
+        self.cluster.counts[f"change: {type(change).__name__}"] += 1
+        return True
+
     def change(self, core: RaftCore) -> bool:
         """Ask for a change that makes sense, if it is a leader that is asked."""
         if core.role.name != "leader":
@@ -59,12 +72,9 @@ class Operator:
         try:
             if not self.can_live(change.apply(old)):
                 return False
-            core.change(change)
         except WeedError:
-            self.cluster.counts["changes refused"] += 1
             return False
-        self.cluster.counts[f"change: {type(change).__name__}"] += 1
-        return True
+        return self._try(core, change)
 
     def _draw(self, old: Membership) -> Change:
         changes = self.cluster.subject.membership

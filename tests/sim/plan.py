@@ -28,6 +28,7 @@ FAULTS = {
     "drop_connection": 2,
     "storm": 2,
     "restart_a_witness": 3,
+    "stick_a_witness": 3,
     "wipe": 1,
 }
 
@@ -132,7 +133,7 @@ def _as_it_is(plan: Plan, rng: random.Random) -> Plan:
 
 def _clear_sky(plan: Plan, rng: random.Random) -> Plan:
     """Messages and disks so fast that only the clocks decide: what leases rest upon."""
-    kinds = ("isolate", "pause", "cut_link", "hand_over", "hold_back", "restart_a_witness")
+    kinds = ("isolate", "pause", "cut_link", "hand_over", "hold_back", "restart_a_witness", "stick_a_witness")
     calm = Weather(delay=0.02)
     return attrs.evolve(
         plan,

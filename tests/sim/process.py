@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.sim.disk import Disk
 from tests.sim.machine import Machine
-from weedtw.errors import InvariantBroken, WeedError
 from weedtw.raft.core import RaftCore, Ready
 from weedtw.raft.messages import Entry, Message, Snapshot
 
@@ -175,7 +174,7 @@ class Process:
         disk.begin(ready.update)
         self.saving_since, self._saving = self.schedule.now, ready
         duration = plan.save * disk.slowness * (0.5 + self._rng.random())
-        if plan.slow_saves and self._rng.random() < plan.slow_saves:
+        if plan.slow_saves and not self.cluster.calm and self._rng.random() < plan.slow_saves:
             duration *= 10
         if duration == 0 and not (disk.stuck or disk.failing):
             self._saved(ready)
@@ -274,8 +273,3 @@ POINTS = ("ready", "saved", "sent", "all sent", "applying", "applied", "advanced
 
 def _nothing() -> None:
     """An awakening without an input: time alone."""
-
-
-def is_refusal(error: WeedError) -> bool:
-    """Whether the core said no, as it may; a broken invariant is something else."""
-    return not isinstance(error, InvariantBroken)

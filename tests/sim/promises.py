@@ -1,5 +1,6 @@
 """What nodes promise each other, judged by the messages that left them."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.sim.disk import Disk, majority_of, voters_of
@@ -10,6 +11,8 @@ from weedtw.raft.messages import HardState, Message
 if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
     from tests.sim.process import Process
+
+MOST_CHUNKS = 40  # times that one lead may send the same piece of a snapshot, in the worst of weather
 
 
 class Promises:
@@ -26,8 +29,10 @@ class Promises:
             messages.VoteReply: self._vote_reply,
             messages.Append: self._append,
             messages.AppendReply: self._append_reply,
+            messages.SnapshotChunk: self._chunk,
         }
         self._from_leader = {messages.Append, messages.Heartbeat, messages.SnapshotChunk}
+        self._chunks: Counter[tuple[str, str, int, int, int]] = Counter()
         self._answers = {messages.AppendReply, messages.HeartbeatReply, messages.SnapshotReply}
         plan = cluster.plan
         # A follower that hears from its leader at least so often keeps its promise without a break.
@@ -106,6 +111,13 @@ class Promises:
         index = message.index  # type: ignore[union-attr]
         if index > disk.last[1] or (process.core.term == message.term and self._differs(process, index)):
             raise Violation("stored before sent", f"{process.node} acknowledges {index}; disk: {disk.last}")
+        return False
+
+    def _chunk(self, process: "Process", message: Message) -> bool:
+        key = (message.sender, message.to, message.term, message.index, message.offset)  # type: ignore[union-attr]
+        self._chunks[key] += 1
+        if self._chunks[key] > MOST_CHUNKS:
+            raise Violation("messages are bounded", f"{message} was sent {self._chunks[key]} times")
         return False
 
     def _differs(self, process: "Process", index: int) -> bool:

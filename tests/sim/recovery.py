@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tests.sim.disk import voters_of
 from tests.sim.violations import Violation
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ FRESH_WRITES = 3
 class Recovery:
     """Liveness: a leader, every fresh proposal applied on every member, and reads.
 
-    Where a majority can do without it, one node stays broken at first: the others have to work nevertheless.
+    Where a majority can do without it, one node stays broken at first: the others have to work nevertheless.  In the
+    end the lead is handed over, the membership changed, and the leader killed.
     """
 
     def __init__(self, cluster: "Cluster") -> None:
@@ -35,6 +37,9 @@ class Recovery:
             self._works_again()
             self._mend()
         self._works_again()
+        self._hands_over()
+        self._changes()
+        self._loses_its_leader()
 
     def _works_again(self) -> None:
         self._asked, self._token = None, None
@@ -140,8 +145,53 @@ class Recovery:
         elif not self._pending() and counts["index reads"] == self._token:
             self._token = None  # it failed; ask again
         # A leader that has tried to hand its lead over has no lease for the rest of its term.
-        by_lease = counts["transfers"] > 0 or self.cluster.clients.read_by_lease(leader)
+        by_lease = counts["transfers"] > 0 or self._has_lease(leader)
         return by_lease and not self._pending() and self._token is not None
+
+    def _has_lease(self, leader: "Process") -> bool:
+        before = self.cluster.counts["lease reads"]
+        leader.do(self.cluster.clients.read_by_lease, leader)
+        return self.cluster.counts["lease reads"] > before
+
+    # ------------------------------------------------------------------ what a healthy cluster can do
+
+    def _hands_over(self) -> None:
+        """A transfer succeeds, and the new leader gets its lease."""
+        leader = self.leader()
+        assert leader is not None
+        voters = voters_of(leader.core.log.membership)
+        heirs = [n for n in voters if n != leader.node and not self.cluster.processes[n].disk.wiped]
+        if heirs:
+            heir = self.cluster.processes[heirs[-1]]
+            leader.do(leader.core.transfer, heir.node)
+            self._await("a transfer succeeds", lambda: self.leader() is heir and self._has_lease(heir), 2)
+
+    def _changes(self) -> None:
+        """A change of the membership is decided."""
+        before, address = self.cluster.invariants.chosen_config, f"moved:{self.cluster.schedule.now:.0f}"
+        change = self.cluster.subject.membership.ChangeAddress
+
+        def is_decided() -> bool:
+            leader = self.leader()
+            if leader is not None and leader.core.log.membership_index <= leader.core.log.commit:
+                self.cluster.operator.ask(leader, change(leader.node, address))
+            return self.cluster.invariants.chosen_config > before
+
+        self._await("a membership change is decided", is_decided, 2)
+
+    def _loses_its_leader(self) -> None:
+        """Another takes over; at once, mostly, where the drivers can tell that the process is gone."""
+        leader, cluster = self.leader(), self.cluster
+        assert leader is not None
+        if not cluster.operator.can_lose(leader.node):
+            return
+        began = cluster.schedule.now
+        self.lame = leader
+        leader.die("crash")
+        self._await("a dead leader is replaced", lambda: self.leader() is not None, ELECTION_TIMEOUTS)
+        soon = cluster.schedule.now - began < cluster.plan.election
+        how = "refused" if cluster.plan.quick_election else "silent"
+        cluster.counts[f"dead leader ({how}) replaced {'before' if soon else 'after'} an election timeout"] += 1
 
     def _pending(self) -> bool:
         """Whether a read waits for its answer, or for the news that there will be none."""

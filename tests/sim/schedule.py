@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.sim.violations import Violation
 
-MOST_STEPS = 200_000  # a hundred times as many as usual
+MOST_STEPS = 50_000  # forty times as many as usual
 Event = tuple[float, int, Callable[..., object], tuple[Any, ...]]
 
 

@@ -320,7 +320,7 @@ class Leader:
                 break
             entries = log.slice(progress.next, log.last_index, core.settings.max_append) if has_entries else ()
             core.send(Append(core.id, node, core.term, prev_index, prev_term, entries, log.commit))
-            progress.sent(entries, sum(entry.size for entry in entries), log.commit, core.now)
+            progress.sent(entries, sum(entry.size for entry in entries), log.commit, core.now, self._round)
         if progress.flow is Flow.SNAPSHOT and not progress.waiting:
             self._send_chunk(node, progress)
 
@@ -329,7 +329,7 @@ class Leader:
         snapshot = progress.snapshot
         assert snapshot is not None  # what Flow.SNAPSHOT means
         data = snapshot.data[progress.offset : progress.offset + core.settings.chunk]
-        progress.sent_chunk(core.now)
+        progress.sent_chunk(core.now, self._round)
         core.send(
             SnapshotChunk(
                 core.id,

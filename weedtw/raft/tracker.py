@@ -37,7 +37,8 @@ class Progress:
     commit_sent: int = 0  # the highest commit index on its way there
     snapshot: Snapshot | None = None  # while flow is SNAPSHOT
     offset: int = 0  # bytes of the snapshot that it has
-    sent_at: int = 0  # tick at which the oldest thing in flight was sent
+    sent_at: int = 0  # tick at which the oldest thing in flight was sent,
+    sent_in: int = 0  # and the heartbeat round that had been sent by then
     waiting: bool = False  # a probe or a chunk is in flight
     _inflight: deque[tuple[int, int]] = attrs.field(factory=deque)  # (last index, bytes) of each append
     _inflight_bytes: int = 0
@@ -55,26 +56,30 @@ class Progress:
         return len(self._inflight)
 
     def is_stalled(self, now: int, patience: int) -> bool:
-        """Whether what is in flight has gone unanswered for `patience` ticks."""
-        return (self.waiting or bool(self._inflight)) and now - self.sent_at >= patience
+        """Whether what is in flight has gone unanswered for `patience` ticks, though a later heartbeat was answered.
+
+        On a slow connection heartbeats wait behind it: sending it again would only make them wait longer.
+        """
+        in_flight = self.waiting or bool(self._inflight)
+        return in_flight and self.round > self.sent_in and now - self.sent_at >= patience
 
     # -- sending
 
-    def sent(self, entries: tuple[Entry, ...], size: int, commit: int, now: int) -> None:
-        """An append with these entries (`size` bytes of them) has left."""
+    def sent(self, entries: tuple[Entry, ...], size: int, commit: int, now: int, beat: int) -> None:
+        """An append with these entries (`size` bytes of them) has left, after heartbeat round `beat`."""
         if self.flow is Flow.PROBE:
-            self.waiting, self.sent_at = True, now
+            self.waiting, self.sent_at, self.sent_in = True, now, beat
         elif entries:
             if not self._inflight:
-                self.sent_at = now
+                self.sent_at, self.sent_in = now, beat
             self.next = entries[-1].index + 1
             self._inflight.append((entries[-1].index, size))
             self._inflight_bytes += size
         self.commit_sent = max(self.commit_sent, min(commit, self.next - 1))
 
-    def sent_chunk(self, now: int) -> None:
-        """A chunk of the snapshot has left."""
-        self.waiting, self.sent_at = True, now
+    def sent_chunk(self, now: int, beat: int) -> None:
+        """A chunk of the snapshot has left, after heartbeat round `beat`."""
+        self.waiting, self.sent_at, self.sent_in = True, now, beat
 
     # -- changes of flow
 
@@ -143,10 +148,16 @@ class Progress:
         return True
 
     def received(self, index: int, offset: int) -> bool:
-        """It has `offset` bytes of the snapshot at `index`; False when that is not the one being sent."""
+        """It has `offset` bytes of the snapshot at `index`; False when that is no news of the one being sent.
+
+        Only news is answered with another chunk.  Otherwise one answer that came twice would be echoed until the end
+        of the snapshot, and so would every repetition among the echoes.
+        """
         if self.flow is not Flow.SNAPSHOT or self.snapshot is None or index != self.snapshot.index:
             return False
+        offset = min(offset, len(self.snapshot.data))
+        if offset == self.offset:
+            return False
         # A restarted member begins again: its offset is the truth, forwards and backwards.
-        self.offset = min(offset, len(self.snapshot.data))
-        self.waiting = False
+        self.offset, self.waiting = offset, False
         return True
