@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raft.strategies import memberships
 from weedtw.errors import BadRequest, ChangeRefused
-from weedtw.raft.membership import AddLearner, ChangeAddress, Demote, Member, Membership, Promote, Remove
+from weedtw.raft.membership import AddLearner, Change, ChangeAddress, Demote, Member, Membership, Promote, Remove
 
 A, B, C = Member("a:1"), Member("b:1"), Member("c:1", voter=False)
 TRIO = Membership({"a": A, "b": B, "c": C})
@@ -37,7 +37,7 @@ class Changes(SynchronousTestCase):
         self.assertEqual(ChangeAddress("c", "c:2").apply(TRIO).voters, TRIO.voters)
 
     def test_what_makes_no_sense_is_refused(self) -> None:
-        refused = {
+        refused: dict[str, Change] = {
             "already a member": AddLearner("a", "a:2"),
             "already votes": Promote("a"),
             "no vote to lose": Demote("c"),
