@@ -3,7 +3,7 @@
 import attrs
 
 
-@attrs.frozen(auto_exc=True, slots=False)
+@attrs.define(auto_exc=True, slots=False)  # not frozen: it comes back from the pool's processes pickled
 class Violation(Exception):
     """Something that must always hold did not."""
 
