@@ -3,15 +3,18 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-QUICK  := not process and not interop and not slow
+QUICK  := not process and not interop and not slow and not simulation
 ARGS   ?=
+SEEDS  ?= 100000
+JOBS   ?= $(shell nproc)
 
-.PHONY: help test check lint demo bench wheel clean distclean
+.PHONY: help test check lint demo sim bench wheel clean distclean
 
 help:
 	@echo "make demo       a master and three volume servers with a few files, until Ctrl-C"
 	@echo "make test       every check and every test"
 	@echo "make check      the quick ones"
+	@echo "make sim        SEEDS=100000 simulated Raft clusters in trouble, on all processors"
 	@echo "make bench      how fast it is here"
 	@echo "make wheel      dist/weedtw-*.whl"
 	@echo "make clean      remove what was built; make distclean: the virtual environment too"
@@ -47,6 +50,9 @@ check: lint
 
 demo: $(VENV)/ready-to-run
 	$(BIN)/python -m weedtw.cli.demo $(ARGS)
+
+sim: $(VENV)/ready-to-run
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
 
 bench: $(VENV)/ready-to-test
 	@for bench in $(wildcard bench/*.py); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done

@@ -43,7 +43,10 @@ IMPURE = {
     "zope",
 }
 # raft's own adapters to disk and network stand in its room, but are not pure.
-ADAPTERS = {"weedtw.raft.sqlite", "weedtw.raft.peer", "weedtw.raft.node"}
+ADAPTERS = {
+    f"weedtw.raft.{module}"
+    for module in ("complaints", "disk", "interface", "link", "node", "peer", "sqlite", "tls", "transport", "waiters")
+}
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:

@@ -222,6 +222,65 @@ class PeerError(WeedError):
         return f"{self.address}: {self.reason}"
 
 
+# ------------------------------------------------------------------ consensus
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class NotLeader(WeedError):
+    """Only the leader can do this; `leader` is its node id, or None while none is known."""
+
+    leader: str | None
+
+    def __str__(self) -> str:
+        return f"not the leader; {self.leader} is" if self.leader else "not the leader, and none is known now"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class TooBusy(WeedError):
+    """The leader takes no more proposals for the moment; try again shortly."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class MaybeCommitted(WeedError):
+    """A proposal was made and its fate is unknown: it may be applied, now or later.  Look before trying again."""
+
+    index: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"proposal {self.index} may or may not be decided: {self.reason}"
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class ChangeRefused(WeedError):
+    """A membership change or transfer that cannot be made now, or at all; the reason says which."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class InvariantBroken(WeedError):
+    """Something that consensus guarantees is not so: a bug, or a disk that lost what it had stored.  The node stops."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@attrs.frozen(auto_exc=True, slots=False)
+class StoreFailed(StorageError):
+    """The node's own state cannot be read or made durable; it stops, since it must not promise what it may forget."""
+
+
 # ------------------------------------------------------------------ starting up
 
 
