@@ -3,13 +3,14 @@
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from weedtw import __version__
@@ -17,6 +18,7 @@ from weedtw.config import FolderConfig, MinFree
 from weedtw.errors import ConfigError, FolderInUse, StorageError
 from weedtw.formats.beat import Bye
 from weedtw.volume.membership import FILE_NAME
+from weedtw.volume.threads import MOST
 
 reactor: Any = installed_reactor
 FID = "/3,01637037d6"
@@ -180,6 +182,45 @@ async def test_mended_volumes_are_served(cluster: Any, tmp_path: Path) -> None:
     again.startService()
     cluster.servers.append(again)
     assert (await cluster.get(again, FID)).body == b"whole"
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_that_take_all_threads_do_not_silence_the_server(cluster: Any) -> None:
+    (server,) = await cluster.start(pulse_seconds=0.1)
+    release = threading.Event()
+    busy = [Deferred.fromCoroutine(server.threads(release.wait, 60)) for _ in range(2 * MOST)]
+    try:
+        cluster.master.reports.clear()
+        await until(lambda: len(cluster.master.reports) > 2)
+    finally:
+        release.set()
+        await DeferredList(busy)
+
+
+def _tells_read_only(report: Any) -> bool:
+    return any(volume.read_only for volume in getattr(report, "changed", ()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_folder_that_has_gone(cluster: Any, tmp_path: Path) -> None:
+    (server,) = await cluster.start()
+    await cluster.volume(3, [server])
+    await cluster.put(server, FID, b"whole", "a/b")
+    (tmp_path / "server0").rename(tmp_path / "away")
+    try:
+        await server._look_after_disks()
+        answer = await cluster.get(server, "/status")
+        (disk,), (volume,) = answer.json["DiskStatuses"], answer.json["Volumes"]
+        assert (disk["all"], disk["Error"]) == (0, "cannot be asked for its room: No such file or directory")
+        assert "was removed or replaced" in volume["ReadOnlyReason"]
+        assert b"cannot be asked for its room" in (await cluster.get(server, "/ui/index.html")).body
+        assert (await cluster.put(server, FID, b"lost", "a/b")).status == 409
+        assert (await cluster.get(server, FID)).body == b"whole"
+        await until(lambda: any(_tells_read_only(report) for report in cluster.master.reports))
+    finally:
+        (tmp_path / "away").rename(tmp_path / "server0")
+    await server._look_after_disks()
+    assert (await cluster.put(server, FID, b"kept", "a/b")).status == 201
 
 
 @pytest_twisted.ensureDeferred

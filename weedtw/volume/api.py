@@ -250,7 +250,12 @@ class Api:
 
     def _page_parts(self, value: dict[str, Any]) -> list[Facts | Table]:
         disks = [
-            [disk["dir"], format_size(disk["all"]), format_size(disk["free"]), f"{disk['percent_free']:.1f} %"]
+            [
+                disk["dir"],
+                format_size(disk["all"]),
+                format_size(disk["free"]),
+                disk.get("Error") or f"{disk['percent_free']:.1f} %",
+            ]
             for disk in value["DiskStatuses"]
         ]
         volumes = [
