@@ -2,10 +2,15 @@
 
 import json
 import os
+import threading
 from typing import Any
 
 import pytest
 import pytest_twisted
+
+from weedtw.formats.fileid import FileId
+from weedtw.volume.manifest import Manifest
+from weedtw.volume.needles import Needles
 
 FID = "/3,10637037d6"
 ONE, TWO, THREE = "3,01637037d6", "4,02637037d6", "3,03637037d6"
@@ -78,6 +83,60 @@ async def test_deleting_deletes_near_and_far_chunks(cluster: Any, servers: Any) 
     assert (await cluster.delete(servers[1], FID)).json == {"size": 7}
     for path in (FID, f"/{ONE}", f"/{TWO}"):
         assert (await cluster.get(servers[0], path)).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_chunks_are_deleted_a_few_at_a_time(
+    cluster: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest may name half a million."""
+    await store(cluster, servers[0], *((f"3,{key:x}637037d6", b"abc") for key in range(0x100, 0x128)))
+    at_once = most = 0
+    original = Needles._delete_chunk
+
+    async def counted(self: Needles, file_id: FileId) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            await original(self, file_id)
+        finally:
+            at_once -= 1
+
+    monkeypatch.setattr(Needles, "_delete_chunk", counted)
+    assert (await cluster.delete(servers[0], FID)).status == 202
+    assert (most, at_once) == (8, 0)
+    assert servers[0].store.find(3).info().delete_count == 41
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_manifest_is_read_in_a_thread(
+    cluster: Any, servers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[bool] = []
+    original = Manifest.parse.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: type[Manifest], text: bytes) -> Manifest:
+        readers.append(threading.current_thread() is threading.main_thread())
+        parsed: Manifest = original(cls, text)
+        return parsed
+
+    monkeypatch.setattr(Manifest, "parse", classmethod(watched))
+    for length, on_the_spot in ((10, True), (70_000, False)):
+        readers.clear()
+        await store(cluster, servers[0], (ONE, b"abc"), more="x" * length)
+        assert (await cluster.get(servers[0], FID)).body == b"abc"
+        assert (await cluster.delete(servers[0], FID)).status == 202
+        assert readers == [on_the_spot] * 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_names_and_types_that_fit_no_header(cluster: Any, servers: Any) -> None:
+    await store(cluster, servers[0], (ONE, b"abc"), name="../" + "n" * 70_000 + "\r\n", mime="text/" + "m" * 70_000)
+    answer = await cluster.get(servers[0], FID)
+    assert (answer.status, answer.body) == (200, b"abc")
+    assert answer["Content-Disposition"] == f'inline; filename="{"n" * 255}"'
+    assert answer["Content-Type"] == "application/octet-stream"
 
 
 @pytest_twisted.ensureDeferred

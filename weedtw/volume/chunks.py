@@ -16,13 +16,14 @@ from weedtw.errors import BadManifest, NotFound, PeerError, Unavailable, VolumeN
 from weedtw.formats.fileid import FileId
 from weedtw.http.agent import PeerAgent, PeerResponse
 from weedtw.storage.volume import Volume
-from weedtw.volume.contents import Content, Run
+from weedtw.volume.contents import Content, Run, gather
 from weedtw.volume.locations import Locations
-from weedtw.volume.manifest import Manifest, Span
+from weedtw.volume.manifest import MAX_MANIFEST, Manifest, Span
 from weedtw.volume.record import Opened, open_for_reader
 
 PIECE = 1 << 20  # bytes asked of another server at once
 TIMEOUT = 15.0  # seconds for each piece
+_PARSED_ON_THE_SPOT = 64 * 1024  # bytes of a manifest; a longer one takes up to seconds
 
 
 class Volumes(Protocol):
@@ -128,6 +129,15 @@ class Chunks:
             problems.append(f"{location.url} answered {response.status}: {body[:200].decode('utf-8', 'replace')}")
         self.log.warn("chunk {fid} cannot be deleted: {problems}", fid=str(file_id), problems="; ".join(problems))
         raise Unavailable(f"chunk {file_id} cannot be deleted now; the file and its other chunks may be left")
+
+
+async def read_manifest(content: Content, run: Run) -> Manifest:
+    """The manifest that a file consists of; raises BadManifest, TooLarge, and what reading raises."""
+    text = await gather(content, MAX_MANIFEST)
+    if len(text) <= _PARSED_ON_THE_SPOT:
+        return Manifest.parse(text)
+    manifest: Manifest = await run(Manifest.parse, text)
+    return manifest
 
 
 @attrs.frozen(eq=False)

@@ -8,7 +8,9 @@ whole without gaps or overlaps; only then can a range be cut out of it without l
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Self
 
 import attrs
@@ -80,7 +82,10 @@ class Manifest:
 
     def spans(self, start: int, stop: int) -> Iterator[Span]:
         """The pieces of chunks that make up the bytes [start, stop)."""
-        for chunk in self.chunks:
+        at = bisect_right(self.chunks, start, key=lambda chunk: chunk.end)
+        for chunk in islice(self.chunks, at, None):
+            if chunk.offset >= stop:
+                return
             first, last = max(start, chunk.offset), min(stop, chunk.end)
             if first < last:
                 yield Span(chunk, first - chunk.offset, last - chunk.offset)

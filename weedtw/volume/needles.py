@@ -7,7 +7,6 @@ client: half of the copies with it and half without is what must not be.
 from collections.abc import Awaitable, Callable
 
 import attrs
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -25,11 +24,11 @@ from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import Needle
 from weedtw.storage.undo import Undo
 from weedtw.storage.volume import Volume, Written
-from weedtw.volume.chunks import Chunks
-from weedtw.volume.contents import Content, Run, gather
+from weedtw.volume.chunks import Chunks, read_manifest
+from weedtw.volume.contents import Content, Run
 from weedtw.volume.copies import Step
 from weedtw.volume.locks import KeyLocks
-from weedtw.volume.manifest import MAX_MANIFEST, Manifest
+from weedtw.volume.manifest import Manifest
 from weedtw.volume.record import Opened, open_record
 from weedtw.volume.replicate import Replicator, settled
 from weedtw.volume.tickets import Tickets
@@ -180,7 +179,7 @@ class Needles:
             content = await self.identity(opened)
             if not opened.needle.is_manifest:
                 return content.size, None
-            manifest = Manifest.parse(await gather(content, MAX_MANIFEST))
+            manifest = await read_manifest(content, self.run)
         except (StorageError, TooLarge, BadManifest) as error:
             self.log.warn("{fid} is deleted though {reason}", fid=str(file_id), reason=str(error))
             return opened.stored.size, None
@@ -188,18 +187,19 @@ class Needles:
 
     async def _delete_chunks(self, manifest: Manifest) -> None:
         """Delete all chunks; raises what the first that failed raised, when all have been tried."""
-        turns = DeferredSemaphore(_CHUNKS_AT_ONCE)
+        chunks = iter(manifest.chunks)
+        failures: list[Exception] = []
 
-        async def one(file_id: FileId) -> None:
-            await turns.acquire()
-            try:
-                await self._delete_chunk(file_id)
-            finally:
-                turns.release()
+        async def take_turns() -> None:
+            for chunk in chunks:  # shared: each takes the next
+                try:
+                    await self._delete_chunk(chunk.file_id)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failures.append(error)
 
-        for outcome in await settled([one(chunk.file_id) for chunk in manifest.chunks]):
-            if outcome is not None:
-                outcome.raiseException()
+        await settled([take_turns() for _ in range(_CHUNKS_AT_ONCE)])
+        if failures:
+            raise failures[0]
 
     async def _delete_chunk(self, file_id: FileId) -> None:
         try:

@@ -14,15 +14,16 @@ import attrs
 from twisted.internet.defer import DeferredSemaphore
 
 from weedtw.errors import StorageError, TooLarge
-from weedtw.formats.needle import etag
+from weedtw.formats.needle import MAX_MIME_SIZE, etag
 from weedtw.http.accept import accepts_gzip
+from weedtw.http.disposition import clean_name
 from weedtw.http.requests import Params
 from weedtw.volume import mimes
-from weedtw.volume.chunks import ChunkedContent, Chunks
+from weedtw.volume.chunks import ChunkedContent, Chunks, read_manifest
 from weedtw.volume.compression import NotGzip, unpack
 from weedtw.volume.contents import Content, Inflated, InMemory, Run, gather, measure
 from weedtw.volume.images import Shape, is_picture, wanted_shape
-from weedtw.volume.manifest import MAX_MANIFEST, Manifest
+from weedtw.volume.manifest import Manifest
 from weedtw.volume.record import Opened
 
 UNPACKED_AT_ONCE = 4 << 20  # bytes of content that are unpacked into memory; more are unpacked on the way out
@@ -91,9 +92,10 @@ class Representer:
         manifest: Manifest | None = None
         if needle.is_manifest and query.flag("cm", True):
             assert self.chunks is not None
-            manifest = Manifest.parse(await gather(await self.identity(opened), MAX_MANIFEST))
-        name = url_name or _text(needle.name) or (manifest.name if manifest is not None else "")
+            manifest = await read_manifest(await self.identity(opened), self.run)
+        name = clean_name(url_name or _text(needle.name) or (manifest.name if manifest is not None else ""))
         said = manifest.mime if manifest is not None else _text(needle.mime)
+        said = said if len(said) <= MAX_MIME_SIZE else ""  # a manifest may say anything
         named = mimes.type_of_name(name) or mimes.type_of_name(f"x{url_extension}")
         mime = said or named or mimes.OCTET_STREAM
         tag = etag(needle.checksum)
