@@ -132,6 +132,20 @@ class ResizeTests(SynchronousTestCase):
         bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
         self.assertIsNone(resize.reshape(bomb, "image/png", shape("width=30")))
 
+    def test_a_picture_with_an_endless_side_is_not_opened(self) -> None:
+        for size in ((1, 65_536), (65_536, 1), (1, 65_535)):
+            out = io.BytesIO()
+            Image.new("L", size).save(out, "PNG")
+            reshaped = resize.reshape(out.getvalue(), "image/png", shape("crop_x1=0&crop_y1=0&crop_x2=1&crop_y2=1"))
+            self.assertEqual(reshaped is None, max(size) > resize.MAX_SIDE, size)
+
+    def test_what_pillow_has_no_memory_for_is_served_as_it_is(self) -> None:
+        def refuse(*_: Any) -> None:
+            raise MemoryError
+
+        self.patch(Image.Image, "resize", refuse)
+        self.assertIsNone(resize.reshape(picture("PNG"), "image/png", shape("width=30")))
+
 
 @pytest_twisted.ensureDeferred
 async def test_over_http(cluster: Any) -> None:

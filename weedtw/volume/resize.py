@@ -1,7 +1,8 @@
 """Reshaping pictures with Pillow, an extra; where it is missing, importing this module fails.
 
-Blocking: call it from a thread.  A picture is never made larger than it is, and one of more than MAX_PIXELS
-is not opened at all, so that a few KB of input cannot take gigabytes of memory.
+Blocking: call it from a thread.  A picture is never made larger than it is, and one of more than MAX_PIXELS, or
+with a side over MAX_SIDE, is not opened at all: a few KB of input must not take gigabytes of memory, nor make Pillow
+set up millions of lines, which it does without letting other threads run.
 """
 
 import io
@@ -13,6 +14,7 @@ from weedtw.volume.images import FORMATS, Shape, clip, target_size
 from weedtw.volume.mimes import essence
 
 MAX_PIXELS = 64 * 1024 * 1024  # at four bytes each, what one picture may take in memory
+MAX_SIDE = 65_535  # pixels; a JPEG cannot have more
 
 _BROKEN = (
     OSError,
@@ -22,6 +24,7 @@ _BROKEN = (
     IndexError,
     EOFError,
     OverflowError,
+    MemoryError,  # Pillow's, for sizes that it cannot reckon with
     struct.error,
     Image.DecompressionBombError,
 )
@@ -35,7 +38,9 @@ def reshape(data: bytes | memoryview, mime: str, shape: Shape) -> bytes | None:
     kind = FORMATS[essence(mime)]
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as picture:
-            if picture.width * picture.height > MAX_PIXELS or getattr(picture, "n_frames", 1) > 1:
+            if max(picture.size) > MAX_SIDE or picture.width * picture.height > MAX_PIXELS:
+                return None
+            if getattr(picture, "n_frames", 1) > 1:
                 return None
             return _reshaped(picture, kind, shape)
     except _BROKEN:  # what Pillow raises for damaged pictures; the reader gets the bytes that are there
