@@ -24,6 +24,7 @@ DOCUMENTS = (
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
 OF_OTHERS = {"--data-binary"}  # options of curl
+TOOLS = (os.path.join("tests", "sim", "__main__.py"), os.path.join("bench", "raft.py"))  # their source names theirs
 
 _FENCED = re.compile(r"^( *)(```|~~~).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
@@ -95,7 +96,7 @@ class DocumentTests(SynchronousTestCase):
                     self.assertIn(anchor, anchors(text_of(target)), f"{name}: {target} has no such heading")
 
     def test_options(self) -> None:
-        known = options() | OF_OTHERS
+        known = options() | OF_OTHERS | {option for tool in TOOLS for option in _OPTION.findall(text_of(tool))}
         for name in DOCUMENTS:
             for option in _OPTION.findall(text_of(name)):
                 if option != "--prot" and not family(option[2:]):  # mistyped, or refused, to show what is said of it
