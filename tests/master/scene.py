@@ -93,6 +93,7 @@ class Scene:
             topology=Topology(LIMIT),
             peers=self.peers,  # type: ignore[arg-type]
             clock=self.clock,
+            now=self.clock.seconds,
             rng=random.Random(11),
             changes=Changes(self.clock),
             born=self.clock.seconds() - 3600,

@@ -52,6 +52,7 @@ class Site(server.Site):
         protocols: Mapping[bytes, ProtocolFactory],
         room: Room,
         admission: Admission | None,
+        now: Callable[[], float],
     ) -> None:
         super().__init__(resource, requestFactory=Request, reactor=reactor)  # type: ignore[no-untyped-call]
         self.body_limit = body_limit
@@ -60,6 +61,7 @@ class Site(server.Site):
         self.room = room
         self.stopping = False
         self._admission = admission
+        self._now = now
         self._open: set[Closable] = set()
         self._drained: list[Deferred[None]] = []
         self._date = (-1, b"")
@@ -79,7 +81,7 @@ class Site(server.Site):
 
     def date(self) -> bytes:
         """The time as HTTP writes it."""
-        now = int(self.reactor.seconds())
+        now = int(self._now())
         if self._date[0] != now:
             self._date = (now, format_date(now).encode())
         return self._date[1]
@@ -197,6 +199,7 @@ def make_site(
     spool_folder: str | None = None,
     admission: Admission | None = None,
     patience: Patience | None = None,
+    now: Callable[[], float] | None = None,
 ) -> Site:
     """The factory for a daemon's one port.
 
@@ -205,7 +208,8 @@ def make_site(
     to unnamed files in `spool_folder` (None: the system's folder for temporary files).  `admission` is asked with
     the head of each request before its body is taken: it raises a WeedError to refuse it, and returns a body
     limit of its own or None.  A body over the site's limit, or a higher one, is TooLarge, as a file is; over a lower
-    one, which is no file's, it is a 413.  `idle_timeout` is in seconds; `patience` sets every time-out.
+    one, which is no file's, it is a 413.  `idle_timeout` is in seconds; `patience` sets every time-out.  `now` tells
+    the time of day as unix seconds, which a daemon's reactor does not know; None: this one does.
     """
     return Site(
         resource,
@@ -215,4 +219,5 @@ def make_site(
         protocols=protocols or {},
         room=Room(in_flight=Budget(in_flight_limit), folder=spool_folder),
         admission=admission,
+        now=now or reactor.seconds,
     )

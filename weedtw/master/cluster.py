@@ -1,6 +1,7 @@
 """What the parts of a master share: the agreed state, what the volume servers report, and the means to act."""
 
 import random
+from collections.abc import Callable
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -29,6 +30,7 @@ class Cluster:
     topology: Topology
     peers: PeerAgent
     clock: IReactorTime
+    now: Callable[[], float]  # the time of day, unix seconds; `clock` knows only how time goes by
     rng: random.Random
     changes: Changes
     born: float

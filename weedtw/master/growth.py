@@ -212,7 +212,7 @@ class Grower:
         if failures:
             await self._take_back(volume_id, servers, failures)
             return failures
-        now = int(self.cluster.clock.seconds())
+        now = int(self.cluster.now())
         for server in servers:
             if volume_id not in server.volumes:  # its own report may have been faster
                 topology.add_volume(server, _fresh(volume_id, key, now))

@@ -9,6 +9,7 @@ service.stopService()    a Deferred: requests under way have finished, decisions
 import os
 import random
 import secrets
+import time
 from typing import Any
 
 from twisted.application.service import Service
@@ -110,6 +111,7 @@ class MasterService(Service):
             spool_folder=config.mdir,
             in_flight_limit=SUBMITS_IN_FLIGHT * (config.file_size_limit_mb << 20),
             admission=self._admit,
+            now=time.time,
         )
         self._port = listen(
             self.reactor,
@@ -153,6 +155,7 @@ class MasterService(Service):
             topology=Topology(self.config.volume_size_limit),
             peers=self.peers,
             clock=self.reactor,
+            now=time.time,
             rng=random.Random(),
             changes=Changes(self.reactor),
             born=self.reactor.seconds(),

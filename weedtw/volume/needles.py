@@ -68,6 +68,7 @@ class Needles:
     chunks: Chunks
     identity: Callable[[Opened], Awaitable[Content]]
     clock: IReactorTime
+    now: Callable[[], float]  # the time of day, unix seconds
     limit: int
     fsync: bool = False
     _locks: KeyLocks = attrs.field(factory=KeyLocks, init=False)
@@ -82,7 +83,7 @@ class Needles:
         """Store a file on every copy; raises VolumeNotFound when it is not for this server, and all a write may."""
         volume = self.find(file_id.volume_id)
         settled = await self._settled(offer)
-        needle = make_needle(file_id, offer, settled, self.clock.seconds())
+        needle = make_needle(file_id, offer, settled, self.now())
         fsync = offer.fsync or self.fsync
         time_given = offer.modified is not None and offer.time_given
 

@@ -106,6 +106,7 @@ class VolumeService(Service):
             in_flight_limit=(config.concurrent_upload_limit_mb << 20) or None,
             spool_folder=config.folders[0].path,
             admission=self._admit,
+            now=time.time,
         )
         self._port = listen(
             self.reactor,
@@ -170,6 +171,7 @@ class VolumeService(Service):
             chunks=chunks,
             identity=representer.identity,
             clock=self.reactor,
+            now=time.time,
             limit=limit,
             fsync=config.fsync,
         )
