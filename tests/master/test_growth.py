@@ -4,11 +4,12 @@ import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.scene import Scene, layout, refused, volume
 from weedtw.errors import NoRoom, Unavailable, Unreachable
-from weedtw.master.growth import BREATH, Order
+from weedtw.master.growth import BREATH, RESPITE, Order
 from weedtw.topology.layout import LayoutKey, Where
 
 MAKE, TAKE_BACK = "/admin/assign_volume", "/admin/delete_volume"
@@ -106,6 +107,40 @@ class Growing(SynchronousTestCase):
         self.failureResultOf(self.grow(layout()), Unavailable)
         self.scene.topology.add_volume(server, volume(1))
         assert self.scene.topology.layouts[layout()].writables() == [1]
+
+    def test_who_refuses_is_not_told_to_delete(self) -> None:
+        """It has made nothing; and what it holds under that id, if it does, is not ours."""
+        server = self.scene.join("a:1")
+        for status in (403, 406, 409):
+            self.scene.peers.asked.clear()
+            self.scene.peers.script("a:1", MAKE, refused("a:1", status))
+            self.failureResultOf(self.grow(layout()), Unavailable)
+            assert self.scene.peers.paths("a:1") == [MAKE], status
+        highest = self.scene.ledger.state.max_volume_id
+        self.scene.topology.add_volume(server, volume(highest))
+        assert self.scene.topology.layouts[layout()].writables() == [highest]  # it is not held back for ever
+
+    def test_what_has_just_failed_is_not_tried_for_the_next_client(self) -> None:
+        self.scene.join("a:1")
+        self.scene.peers.script("a:1", MAKE, refused("a:1", 403))
+        grower, where = self.scene.grower, Where()
+        grower.check_respite(layout(), where)
+        with capturedLogs() as logged:
+            for _ in range(3):
+                failed = self.failureResultOf(self.grow(layout()), Unavailable)
+        assert len([event for event in logged if event["log_level"] is LogLevel.warn]) == 1
+        refusal = self.assertRaises(Unavailable, grower.check_respite, layout(), where)
+        assert str(refusal) == str(failed.value)
+        grower.check_respite(layout("001"), where)
+        grower.check_respite(layout(), Where("dc1"))
+        self.scene.clock.advance(RESPITE)
+        grower.check_respite(layout(), where)
+        self.scene.peers.script("a:1", MAKE, {})
+        self.successResultOf(self.grow(layout()))
+        with capturedLogs() as logged:
+            self.scene.peers.script("a:1", MAKE, refused("a:1", 403))
+            self.failureResultOf(self.grow(layout()), Unavailable)
+        assert [event["log_level"] for event in logged] == [LogLevel.warn]  # it is news again
 
     def test_a_server_that_leaves_meanwhile_does_not_count(self) -> None:
         server = self.scene.join("a:1")

@@ -101,6 +101,7 @@ class Assigner:
         """Make volumes, or wait for those being made; gives up waiting, not making, after so many seconds."""
         under_way = self.grower.under_way(wish.key)
         if under_way is None:
+            self.grower.check_respite(wish.key, wish.where)
             count = wish.grow or self.grower.usual_count(wish.key)
             flight = self.grower.grow(Order(wish.key, wish.where, count))
         else:

@@ -27,6 +27,8 @@ AT_ONCE = 16  # volumes being made at the same time
 PAUSE = 10.0  # seconds between two attempts to make volumes ahead
 BREATH = 32  # volumes placed before others get their turn
 ATTEMPTS = 3  # other servers are tried when some fail
+RESPITE = 1.0  # seconds for which what has just failed is not tried again for whoever asks for a file id
+_MOST_FAILURES = 1000  # remembered; collections are named by clients
 
 
 @attrs.frozen
@@ -48,6 +50,7 @@ class Grower:
     cluster: Cluster
     _flights: dict[LayoutKey, tuple[Where, Flight[int]]] = attrs.Factory(dict)
     _again_at: dict[LayoutKey, float] = attrs.Factory(dict)  # when volumes may be made ahead again, on the clock
+    _failures: dict[tuple[LayoutKey, Where], tuple[float, str]] = attrs.Factory(dict)  # when, on the clock, and why
 
     def under_way(self, key: LayoutKey) -> tuple[Where, Flight[int]] | None:
         """Where volumes of this kind are being made now, and their number when it is done."""
@@ -69,6 +72,15 @@ class Grower:
         while (under_way := self._flights.get(order.key)) is not None:
             await _outcome(under_way[1])
         return await self.grow(order).join()
+
+    def check_respite(self, key: LayoutKey, where: Where) -> None:
+        """Raise Unavailable when making such volumes there has just failed.
+
+        Clients that ask again and again would cost ids, work on every server, and a line in the log for each time.
+        """
+        failed_at, reason = self._failures.get((key, where), (0.0, ""))
+        if reason and self.cluster.clock.seconds() < failed_at + RESPITE:
+            raise Unavailable(reason)
 
     def grow_ahead(self, key: LayoutKey, where: Where) -> None:
         """Make volumes before the last ones are full; what goes wrong is logged, and not tried again at once."""
@@ -100,20 +112,27 @@ class Grower:
     async def _run(self, order: Order) -> int:
         try:
             made = await self._make_all(order)
+            self._failures.pop((order.key, order.where), None)
             self.log.info("made {count} volumes of {key}{where}", count=made, key=order.key, where=order.where)
             return made
         except NoRoom:  # whoever asked is told
             raise
         except WeedError as error:
-            self.log.warn(
-                "no volume of {key} could be made{where}: {reason}",
-                key=order.key,
-                where=order.where,
-                reason=str(error),
-            )
+            self._note_failure(order, str(error))
             raise
         finally:
             self._flights.pop(order.key, None)
+
+    def _note_failure(self, order: Order, reason: str) -> None:
+        """Remember it, and log it unless it is what the last attempt met as well."""
+        _, last = self._failures.get((order.key, order.where), (0.0, ""))
+        if len(self._failures) >= _MOST_FAILURES:
+            self._failures.clear()
+        self._failures[order.key, order.where] = (self.cluster.clock.seconds(), reason)
+        if reason != last:
+            self.log.warn(
+                "no volume of {key} could be made{where}: {reason}", key=order.key, where=order.where, reason=reason
+            )
 
     async def _make_all(self, order: Order) -> int:
         """How many were made; raises what kept the first one from being made when it is none."""
@@ -221,9 +240,12 @@ class Grower:
         return []
 
     async def _take_back(self, volume_id: int, servers: Sequence[Server], failures: Sequence[PeerError]) -> None:
-        """Delete the copies that were made, or may have been; the volume stays held back if that fails."""
-        never_asked = {failure.address for failure in failures if isinstance(failure, Unreachable)}
-        doubtful = [server for server in servers if server.address not in never_asked]
+        """Delete the copies that were made, or may have been; the volume stays held back if that fails.
+
+        Who refused has made nothing, and may hold another volume of that id, which is not ours to delete.
+        """
+        not_made = {failure.address for failure in failures if _made_nothing(failure)}
+        doubtful = [server for server in servers if server.address not in not_made]
         left_over = await self._ask_all(doubtful, "/admin/delete_volume", {"volume": volume_id})
         left_over = [failure for failure in left_over if failure.status != 404]
         if not left_over:
@@ -247,6 +269,11 @@ async def _outcome(flight: Flight[int]) -> None:
         await flight.join()
     except WeedError:
         return
+
+
+def _made_nothing(failure: PeerError) -> bool:
+    """Whether a server was not reached, or understood the order and refused it."""
+    return isinstance(failure, Unreachable) or (failure.status is not None and 400 <= failure.status < 500)
 
 
 def _unreserve(servers: Sequence[Server]) -> None:

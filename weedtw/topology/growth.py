@@ -134,7 +134,8 @@ def _what_is_missing(
 def _full(servers: Sequence[Server], where: Where) -> str:
     most = sum(server.max_volumes for server in servers)
     many = "s" if len(servers) != 1 else ""
-    return f"every volume slot{where} is taken: {most} on {len(servers)} volume server{many} (--max)"
+    taken = f"every volume slot{where} is taken: {most} on {len(servers)} volume server{many}"
+    return f"{taken} (--max, or a disk with too little room)"  # then it offers no slot beyond what it holds
 
 
 def _shortages(mains: Sequence[tuple[str, str]], racks: _Racks, replication: ReplicaPlacement) -> list[str]:
