@@ -171,6 +171,14 @@ class Refusing(Listening):
         assert self.where(2) == []  # nothing after it was read
         assert "1048576" in self.refusal(b"BEAT/1 " + b"x" * MAX_LINE)
 
+    def test_a_stranger_is_named_by_its_host_and_once(self) -> None:
+        with capturedLogs() as logged:
+            for _ in range(3):
+                wire = Wire(self.hub)
+                assert wire.say(b"BEAT/1 {}\r\n")[0]["type"] == "refused"
+        (line,) = [formatEvent(event) for event in logged]
+        assert line.startswith("refused a connection from 192.168.1.1: "), line
+
     def test_parts_that_do_not_belong_together(self) -> None:
         for lines in (
             [full(part=2, parts=3)],

@@ -350,9 +350,14 @@ class Heartbeats:
 
     def complain(self, connection: Beats, reason: str) -> None:
         """Log why a connection is ended, once while the reason stays the same: it will be tried again."""
-        address = connection.hello.address if connection.hello else str(connection.transport.getPeer())
+        address = connection.hello.address if connection.hello else _host_of(connection)
         if self._complaints.get(address) != reason:
             if len(self._complaints) > 1000:
                 self._complaints.clear()
             self._complaints[address] = reason
             self.log.error("refused {address}: {reason}", address=address, reason=reason)
+
+
+def _host_of(connection: Beats) -> str:
+    """Whence a connection comes, for people; its port says nothing, and would be another each time."""
+    return f"a connection from {getattr(connection.transport.getPeer(), 'host', 'somewhere')}"
