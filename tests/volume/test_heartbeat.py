@@ -8,7 +8,7 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.protocols.basic import LineReceiver
 from twisted.test.iosim import IOPump, connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
@@ -333,9 +333,13 @@ class HeartbeatTests(SynchronousTestCase):
     def test_another_name_of_a_master_is_given_up_for_its_own(self) -> None:
         (master,) = self.net.add("10.0.0.7:9333", leader="10.0.0.7:9333")
         self.net.masters["localhost:9333"] = master
-        beats = self.start("localhost:9333")
+        with capturedLogs() as logged:
+            beats = self.start("localhost:9333")
         self.assertEqual(beats.masters, ("10.0.0.7:9333",))
         self.assertEqual((len(master.connections), master.open), (2, 1))
+        self.assertEqual({event["log_level"] for event in logged}, {LogLevel.info})  # nothing is wrong
+        said = "master localhost:9333 calls itself 10.0.0.7:9333: it is reported to under that name"
+        self.assertIn(said, [formatEvent(event) for event in logged])
 
     def test_another_name_stays_when_the_own_one_leads_nowhere(self) -> None:
         (master,) = self.net.add("10.0.0.7:9333")

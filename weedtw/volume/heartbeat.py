@@ -234,15 +234,20 @@ class Heartbeats(Service):
             own = set(link.masters) or named
             is_alias = link.address not in own and bool(own & served)
             if is_alias and (not link.is_welcome or own <= served) and link.address not in named:
-                self._drop(link)
+                self._drop(link, own)
 
     def _add(self, address: str) -> None:
         if address not in self._links:
             link = self._links[address] = Link(self, address)
             link.service.startService()
 
-    def _drop(self, link: Link) -> None:
-        self.log.info("master {address} has another name; using that", address=link.address)
+    def _drop(self, link: Link, own: set[str]) -> None:
+        names = " or ".join(sorted(own))
+        self.log.info(
+            "master {address} calls itself {names}: it is reported to under that name",
+            address=link.address,
+            names=names,
+        )
         del self._links[link.address]
         link.conversation = None
         link.service.stopService().addErrback(
