@@ -139,18 +139,30 @@ def end_with(reactor: Any, running: Any, again: signal.Handlers) -> None:
 async def in_order(
     items: Iterable[T], work: Callable[[T], Awaitable[Callable[[], None]]], at_once: int = FILES_AT_ONCE
 ) -> None:
-    """Await `work` of every item, several at a time, and call what each returns in the order of the items."""
+    """Await `work` of every item, several at a time, and call what each returns in the order of the items.
+
+    When nobody reads the results any more (BrokenPipeError) nothing new is begun, but what is under way comes to its
+    end before the error is raised: cancelled, it would leave halves behind that then have to be deleted.
+    """
     from weedtw.client.gather import each
 
     finished: dict[int, Callable[[], None]] = {}
     shown = 0
+    unread: BrokenPipeError | None = None
 
     async def one(numbered: tuple[int, T]) -> None:
-        nonlocal shown
+        nonlocal shown, unread
         index, item = numbered
+        if unread is not None:
+            return
         finished[index] = await work(item)
-        while shown in finished:
-            finished.pop(shown)()
-            shown += 1
+        try:
+            while shown in finished and unread is None:
+                finished.pop(shown)()
+                shown += 1
+        except BrokenPipeError as error:
+            unread = error
 
     await each(enumerate(items), one, at_once)
+    if unread is not None:
+        raise unread
