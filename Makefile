@@ -37,13 +37,13 @@ lint: $(VENV)/ready-to-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The synchronous tests are found by both runners.  trial is given their files by name: it finds tests in a
-# folder only when that is a package, and pytest's import mode wants that it is none.  It also changes into a
-# folder of its own, so the names are absolute.
+# ruff, mypy, pytest, and at last trial: the synchronous tests are found by both runners.  trial is given their
+# files by name: it finds tests in a folder only when that is a package, and pytest's import mode wants that it is
+# none.  It also changes into a folder of its own, so the names are absolute.
 test: lint
+	$(BIN)/pytest
 	mkdir -p build
 	$(BIN)/trial --temp-directory=build/trial $$(grep -rl --include='test_*.py' SynchronousTestCase $(CURDIR)/tests | sort)
-	$(BIN)/pytest
 
 check: lint
 	$(BIN)/pytest -q -m '$(QUICK)'

@@ -268,7 +268,7 @@ class ChangeRefused(WeedError):
 
 @attrs.frozen(auto_exc=True, slots=False)
 class InvariantBroken(WeedError):
-    """Something that consensus guarantees is not so: a bug, or a disk that lost what it had stored.  The node stops."""
+    """What consensus guarantees is not so: a bug, or a disk that lost what it had stored.  The node stops."""
 
     reason: str
 

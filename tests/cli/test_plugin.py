@@ -33,7 +33,10 @@ class PluginTests(SynchronousTestCase):
             (
                 tap_server.Options,
                 "",
-                ServerConfig(master=MasterConfig(), volume=VolumeConfig(public_url="localhost:8080")),
+                ServerConfig(
+                    master=MasterConfig(port_option="--master.port"),
+                    volume=VolumeConfig(public_url="localhost:8080", port_option="--volume.port"),
+                ),
             ),
         ):
             options = kind()

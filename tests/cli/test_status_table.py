@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from weedtw.cli.report import Report, printable, table, wide_console
 from weedtw.cli.session import in_order
 from weedtw.cli.status import _as_json, _show
-from weedtw.client import ClusterStatus, MasterState, ServerStatus, VolumeStatus
+from weedtw.client import ClusterStatus, MasterState, ServerStatus, Trouble, VolumeStatus
 
 HEALTHY = ClusterStatus(
     masters=(
@@ -28,9 +28,12 @@ HEALTHY = ClusterStatus(
     ),
     volumes=(
         VolumeStatus(1, "", "000", "", ("v1:8080",), 1_500_000, 20, 95, read_only=False),
-        VolumeStatus(2, "", "000", "", ("v1:8080",), 2_000_000, 3, 0, read_only=True),
+        VolumeStatus(2, "", "000", "", ("v1:8080",), 2_000_000, 3, 0, True, ("v1:8080: the disk is full",)),
         VolumeStatus(7, "pics", "001", "3d", ("v1:8080",), 8, 0, 0, read_only=False),
     ),
+    absent=("v3:8080",),
+    quarantined=(Trouble("v2:8080", "volume 1: it is another volume"),),
+    problems=(Trouble("v1:8080", "/d/9.dat is not served: volume version 9 is unknown"),),
 )
 
 
@@ -54,16 +57,20 @@ class StatusTests(SynchronousTestCase):
                 "m4:9333  does not answer",
                 "",
                 "Volume servers",
-                "DATA CENTER  RACK  ADDRESS  VOLUMES  MAX",
-                "dc1          r1    v1:8080       12  100",
-                "dc2          r1    v2:8080        2    7",
+                "DATA CENTER  RACK  ADDRESS  VOLUMES  MAX  PAGE",
+                "dc1          r1    v1:8080       12  100  http://pub:80/ui/index.html",
+                "dc2          r1    v2:8080        2    7  http://v2:8080/ui/index.html",
                 "",
                 "Volumes",
                 "COLLECTION  COPIES  TTL  VOLUMES  FILES     SIZE  DELETED  READ-ONLY",
                 "(default)   000     -          2     23  3.3 MiB     95 B          1",
                 "pics        001     3d         1      0      8 B      0 B          0",
                 "",
-                "volume 2 is read-only: v1:8080",
+                "volume server v3:8080 is away",
+                "v1:8080: /d/9.dat is not served: volume version 9 is unknown",
+                "v2:8080: quarantined: volume 1: it is another volume",
+                "",
+                "volume 2 is read-only: v1:8080: the disk is full",
                 "volume 7 has 1 of 2 copies: v1:8080",
             ],
         )
@@ -72,7 +79,7 @@ class StatusTests(SynchronousTestCase):
         volumes = [VolumeStatus(n, "", "000", "", ("v:1",), 8, 0, 0, read_only=True) for n in range(50)]
         printed = _printed(ClusterStatus((), "", (), tuple(volumes)))
         self.assertEqual(printed.count("is read-only"), 20)
-        self.assertIn("... and 30 more such volumes", printed)
+        self.assertIn("... and 30 more such lines", printed)
 
     def test_json_holds_everything(self) -> None:
         shown = json.loads(json.dumps(_as_json(HEALTHY)))

@@ -26,6 +26,14 @@ class PageTests(SynchronousTestCase):
         self.assertIn("<td>yes</td>", page)
         self.assertIn('<p class="none">none</p>', page)
 
+    def test_facts_stand_to_the_left_and_numbers_of_tables_to_the_right(self) -> None:
+        page = self.page()
+        self.assertIn("td.number { text-align: right", page)
+        self.assertIn(".facts td.number { text-align: left }", page)
+        facts, _, tables = page.partition("Servers</h2>")
+        self.assertIn('<table class="facts">', facts)
+        self.assertNotIn('<table class="facts">', tables)
+
     def test_nothing_breaks_out(self) -> None:
         page = self.page()
         self.assertNotIn("<script", page)

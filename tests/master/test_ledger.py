@@ -9,7 +9,8 @@ from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.errors import NoRoom, Unavailable, WeedError, WriteFailed
-from weedtw.master.ledger import SNAPSHOT_EVERY, SoloLedger
+from weedtw.master import ledger as ledger_module
+from weedtw.master.ledger import SoloLedger
 from weedtw.master.ledgerfile import LedgerFile
 from weedtw.topology.state import MAX_KEY, AllocateVolumeIds, Command, ExtendKeys, KeyRange
 
@@ -117,10 +118,11 @@ class Solo(SynchronousTestCase):
             self.file.append(0, [ExtendKeys(9)], self.file.state, snapshot=False)
 
     def test_the_log_is_folded_into_a_snapshot_now_and_then(self) -> None:
+        self.patch(ledger_module, "SNAPSHOT_EVERY", 50)
         ledger = SoloLedger(self.file, "m:1", execute, self.failures.append)
-        for n in range(1, SNAPSHOT_EVERY + 3):
+        for n in range(1, 53):
             self.successResultOf(Deferred.fromCoroutine(ledger.submit(ExtendKeys(n))))
         again = LedgerFile.open(self.folder)
         assert again.in_log == 2
         assert again.state == ledger.state
-        assert again.number == SNAPSHOT_EVERY + 2
+        assert again.number == 52

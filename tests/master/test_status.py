@@ -4,6 +4,7 @@ import tempfile
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.scene import Scene, volume
@@ -11,6 +12,7 @@ from weedtw import __version__
 from weedtw.formats.ttl import Ttl
 from weedtw.master.pages import overview
 from weedtw.master.status import id_ranges, topology_status, volume_fields, volume_status
+from weedtw.topology.state import RegisterServer
 
 
 class Shapes(SynchronousTestCase):
@@ -53,6 +55,16 @@ class Shapes(SynchronousTestCase):
             "VolumeIds": ids,
         }
 
+    def test_servers_that_are_away_are_shown(self) -> None:
+        register = RegisterServer("z:1", "z:1", "dc1", "r1", ("uuid of z",))
+        self.successResultOf(Deferred.fromCoroutine(self.scene.ledger.submit(register)))
+        self.assertIn("z:1", topology_status(self.scene.cluster)["Absent"])
+
+    def test_why_a_volume_is_read_only_is_told(self) -> None:
+        fields = volume_fields(volume(7, read_only=True, reason="the disk is full"))
+        self.assertEqual((fields["ReadOnly"], fields["ReadOnlyReason"]), (True, "the disk is full"))
+        self.assertNotIn("ReadOnlyReason", volume_fields(volume(7)))
+
     def test_quarantined_volumes_are_shown(self) -> None:
         self.scene.join("c:1", holds=(volume(1),))
         (quarantined,) = topology_status(self.scene.cluster)["Quarantined"]
@@ -73,7 +85,7 @@ class Shapes(SynchronousTestCase):
             "Id": 7, "Collection": "pics", "DiskType": "ssd", "RemoteStorageName": "", "Size": 10, "FileCount": 3,
             "DeleteCount": 2, "DeletedByteCount": 1, "ModifiedAtSecond": 99, "DiskId": 1, "CompactRevision": 0,
             "Version": 3, "ReplicaPlacement": {"node": 2, "dc": 1}, "Ttl": {"Count": 0, "Unit": 0}, "ReadOnly": True,
-            "ReadOnlyCanDelete": False,
+            "ReadOnlyCanDelete": False, "ReadOnlyReason": "",
         }  # fmt: skip
 
     def test_the_page(self) -> None:

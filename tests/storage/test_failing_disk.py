@@ -8,11 +8,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from weedtw.errors import Damaged, NeedleNotFound, ReadOnlyVolume, WriteFailed
+from weedtw.errors import Damaged, NeedleNotFound, ReadOnlyVolume, StorageError, WriteFailed
 from weedtw.formats.needle import Needle
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.testing import Fault, FaultyOps, ManualClock, PowerCutOps, scratch
+from weedtw.storage.vacuum import compact
 from weedtw.storage.volume import Volume
 
 
@@ -63,6 +64,7 @@ class WritingTests(FailingCase):
                         self.assertEqual(bytes(self.volume.read(1, 1).data), b"before")
                         self.assertRaises(NeedleNotFound, self.volume.read, 2, 1)
                         self.volume.set_read_only(None, cause="full disk")
+                        self.volume.set_read_only(None, cause="failing disk")
                         self.assertEqual(self.volume.info(), stat)
         self.volume.write(Needle(1, 2, b"after"))
         self.check_reopened({1: b"before", 2: b"after"}, {3})
@@ -90,6 +92,26 @@ class WritingTests(FailingCase):
         self.volume.write(Needle(1, 2, b"x"))
         self.assertEqual(self.told, [])
 
+    def test_but_several_in_a_row_do(self) -> None:
+        for refusals in (2, 2, 3):  # with a write between them that succeeds
+            self.assertEqual(self.told, [])
+            self.ops.faults[:] = [Fault("pwritev", errno.EIO, suffix=".dat", times=refusals)]
+            for _ in range(refusals):
+                self.assertRaises(WriteFailed, self.volume.write, Needle(1, 2, b"x"))
+            if refusals < 3:
+                self.volume.write(Needle(1, 2, b"%d" % len(self.ops.calls)))
+        self.assertEqual(self.told, ["the disk refuses writes: Input/output error"])
+        self.assertRaises(ReadOnlyVolume, self.volume.write, Needle(1, 2, b"x"))
+        self.assertRaises(ReadOnlyVolume, self.volume.delete, 1, 1)
+
+    def test_an_error_that_stays_does_at_once(self) -> None:
+        for error in (errno.EFBIG, errno.EROFS):
+            self.told.clear()
+            self.ops.faults[:] = [Fault("pwritev", error, suffix=".dat")]
+            self.assertRaises(WriteFailed, self.volume.write, Needle(1, 2, b"x"))
+            self.assertEqual(self.told, [f"the disk refuses writes: {os.strerror(error)}"])
+            self.volume.set_read_only(None, cause="failing disk")
+
     def test_what_cannot_be_cut_back_stops_writes(self) -> None:
         self.ops.faults[:] = [Fault("pwritev", suffix=".idx", part=3), Fault("truncate", suffix=".dat")]
         self.assertRaises(WriteFailed, self.volume.write, Needle(1, 2, b"half of it"))
@@ -111,6 +133,64 @@ class WritingTests(FailingCase):
         self.assertRaises(WriteFailed, self.volume.write, Needle(1, 1, b"other"))
         self.assertRaises(WriteFailed, self.volume.delete, 1, 1)
         self.assertEqual(bytes(self.volume.read(1, 1).data), b"before")
+
+
+class LostFilesTests(FailingCase):
+    """Files that somebody takes away, or puts in the place of others, while the volume is open."""
+
+    def lost(self) -> str:
+        self.volume.check_files()
+        return self.volume.read_only_reason
+
+    def test_removed(self) -> None:
+        for ending in (".dat", ".idx"):
+            self.setUp()
+            self.assertEqual(self.lost(), "")
+            os.unlink(os.path.join(self.folder, "3" + ending))
+            self.assertIn("was removed or replaced while it was in use", self.lost())
+            self.assertEqual(self.told, [self.volume.read_only_reason])
+            self.assertRaises(ReadOnlyVolume, self.volume.write, Needle(1, 2, b"lost"))
+            self.assertRaises(ReadOnlyVolume, self.volume.delete, 1, 1)
+            self.assertEqual(bytes(self.volume.read(1, 1).data), b"before")
+
+    def test_replaced(self) -> None:
+        content = Path(self.files.dat).read_bytes()
+        os.unlink(self.files.dat)
+        Path(self.files.dat).write_bytes(content)
+        self.assertIn("was removed or replaced", self.lost())
+
+    def test_the_folder_goes_and_comes_back(self) -> None:
+        os.rename(self.folder, self.folder + ".away")
+        self.assertIn("was removed or replaced", self.lost())
+        os.rename(self.folder + ".away", self.folder)
+        self.assertEqual(self.lost(), "")
+        self.volume.write(Needle(1, 2, b"x"))
+
+    def test_a_vacuum_keeps_its_hands_off(self) -> None:
+        """Whoever put another file there, perhaps from a backup, meant it."""
+        os.unlink(self.files.dat)
+        Path(self.files.dat).write_bytes(b"of somebody else")
+        self.assertIn("was removed or replaced", self.lost())
+        self.assertRaises(ReadOnlyVolume, compact, self.volume)
+        self.volume.close()
+        self.assertEqual(Path(self.files.dat).read_bytes(), b"of somebody else")
+
+    def test_a_vacuum_whose_names_are_not_done_is_no_loss(self) -> None:
+        compaction = compact(self.volume)
+        self.ops.faults[:] = [Fault("rename", suffix=".cpd"), Fault("rename", suffix=".dat")]
+        self.assertRaises(WriteFailed, compaction.commit)
+        self.assertEqual(self.lost(), "")
+
+    def test_a_folder_that_cannot_be_looked_at(self) -> None:
+        self.ops.faults[:] = [Fault("is_at", errno.EIO, suffix=".dat")]
+        self.assertRaises(StorageError, self.volume.check_files)
+        self.assertEqual(self.lost(), "")
+
+    def test_a_closed_volume(self) -> None:
+        self.volume.close()
+        os.unlink(self.files.dat)
+        self.volume.check_files()
+        self.assertEqual(self.told, [])
 
 
 class SyncTests(FailingCase):

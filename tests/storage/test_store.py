@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -156,6 +157,15 @@ class FolderTests(StoreCase):
         self.stores[-1].close()
         path.write_text("")
         self.assertEqual(len(self.store().uuids[0]), 36)
+
+    def test_a_uuid_that_is_none(self) -> None:
+        path = Path(self.folders[0], "vol_dir.uuid")
+        for content in (b"\xff\x00rubbish", b"x" * 101, b"two\nlines"):
+            path.write_bytes(content)
+            error = self.assertRaises(StorageError, self.store)
+            self.assertIn("vol_dir.uuid: this is not the id of a folder; remove it", str(error))
+        path.unlink()
+        self.store()
 
     def test_a_broken_disk(self) -> None:
         self.ops.faults.append(Fault("open", errno.ENOSPC, suffix=".uuid.tmp"))
@@ -474,6 +484,17 @@ class RoomTests(StoreCase):
         self.assertFalse(volume.info().read_only)
         self.assertEqual([reason for _, _, reason in self.changes], ["", "the disk is full", ""])
         self.assertRaises(NeedleNotFound, volume.read, 1, 1)
+
+    def test_one_bad_folder_does_not_keep_the_others_from_being_looked_at(self) -> None:
+        store = self.store(*(self.location(number, min_free_space=MinFree(percent=0, bytes=11)) for number in (0, 1)))
+        volumes = [store.create_volume(number) for number in (1, 2)]
+        gone = next(volume for volume in volumes if volume.files.folder == self.folders[0])
+        other = next(volume for volume in volumes if volume is not gone)
+        shutil.rmtree(self.folders[0])
+        self.ops.free = 10
+        self.assertRaises(StorageError, store.check_disks)
+        self.assertIn("was removed", gone.info().read_only_reason)
+        self.assertIn("room", other.info().read_only_reason)
 
     def test_spaces(self) -> None:
         [space] = self.store().spaces()

@@ -122,6 +122,11 @@ async def test_read_only_lasts_and_is_reported(cluster: Any, server: Any) -> Non
     again.startService()
     cluster.servers.append(again)
     assert (await cluster.put(again, FID, b"x", "a/b")).status == 409
+    again.store.find(3).set_read_only("the disk refuses writes: File too large", cause="failing disk")
+    again.store.find(3).set_read_only("lost", cause="lost files")
+    answer = await cluster.ask("POST", again, "/admin/volume/writable?volume=3")
+    assert answer.json == {"readOnly": True, "reason": "lost"}
+    again.store.find(3).set_read_only(None, cause="lost files")
     answer = await cluster.ask("POST", again, "/admin/volume/writable?volume=3")
     assert answer.json == {"readOnly": False, "reason": ""}
     assert (await cluster.put(again, FID, b"x", "a/b")).status == 201

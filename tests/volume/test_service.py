@@ -1,14 +1,16 @@
 """Starting, stopping, and what the server says of itself."""
 
 import os
+import re
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as installed_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from weedtw import __version__
@@ -16,6 +18,7 @@ from weedtw.config import FolderConfig, MinFree
 from weedtw.errors import ConfigError, FolderInUse, StorageError
 from weedtw.formats.beat import Bye
 from weedtw.volume.membership import FILE_NAME
+from weedtw.volume.threads import MOST
 
 reactor: Any = installed_reactor
 FID = "/3,01637037d6"
@@ -152,6 +155,8 @@ async def test_status_and_page(cluster: Any, tmp_path: Path) -> None:
     assert page["Content-Type"].startswith("text/html")
     assert (b"&lt;script&gt;" in page.body, b"<script>" in page.body) == (True, False)
     assert cluster.master.address.encode() in page.body
+    for titles in re.findall(rb"<thead><tr>(.*?)</tr></thead>", page.body):
+        assert len(set(titles.split(b"</th>"))) == titles.count(b"</th>") + 1, titles
     assert (await cluster.get(server, "/favicon.ico"))["Content-Type"] == "image/png"
 
 
@@ -180,13 +185,60 @@ async def test_mended_volumes_are_served(cluster: Any, tmp_path: Path) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_requests_that_take_all_threads_do_not_silence_the_server(cluster: Any) -> None:
+    (server,) = await cluster.start(pulse_seconds=0.1)
+    release = threading.Event()
+    busy = [Deferred.fromCoroutine(server.threads(release.wait, 60)) for _ in range(2 * MOST)]
+    try:
+        cluster.master.reports.clear()
+        await until(lambda: len(cluster.master.reports) > 2)
+    finally:
+        release.set()
+        await DeferredList(busy)
+
+
+def _tells_read_only(report: Any) -> bool:
+    return any(volume.read_only for volume in getattr(report, "changed", ()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_folder_that_has_gone(cluster: Any, tmp_path: Path) -> None:
+    (server,) = await cluster.start()
+    await cluster.volume(3, [server])
+    await cluster.put(server, FID, b"whole", "a/b")
+    (tmp_path / "server0").rename(tmp_path / "away")
+    try:
+        await server._look_after_disks()
+        answer = await cluster.get(server, "/status")
+        (disk,), (volume,) = answer.json["DiskStatuses"], answer.json["Volumes"]
+        assert (disk["all"], disk["Error"]) == (0, "cannot be asked for its room: No such file or directory")
+        assert "was removed or replaced" in volume["ReadOnlyReason"]
+        assert b"cannot be asked for its room" in (await cluster.get(server, "/ui/index.html")).body
+        assert (await cluster.put(server, FID, b"lost", "a/b")).status == 409
+        assert (await cluster.get(server, FID)).body == b"whole"
+        await until(lambda: any(_tells_read_only(report) for report in cluster.master.reports))
+    finally:
+        (tmp_path / "away").rename(tmp_path / "server0")
+    await server._look_after_disks()
+    assert (await cluster.put(server, FID, b"kept", "a/b")).status == 201
+
+
+@pytest_twisted.ensureDeferred
 async def test_uploads_and_downloads_at_once_are_bounded(cluster: Any) -> None:
     (server,) = await cluster.start(concurrent_upload_limit_mb=1, concurrent_download_limit_mb=2)
     await cluster.volume(3, [server])
+    uploads, downloads = server._site.room.in_flight, server._api.server.downloads
+    large = "/3,02637037d6"
+    assert (await cluster.put(server, large, os.urandom(3 << 20), "a/b")).status == 201  # alone, it may
+    assert (await cluster.get(server, large)).status == 200
+    assert uploads.take(1)
+    assert downloads.take(1)
     assert (await cluster.put(server, FID, bytes(2 << 20), "a/b")).status == 503
     assert (await cluster.put(server, FID, os.urandom(1 << 19), "a/b")).status == 201
-    server.store.find(3).write(server.store.find(3).read(1, 0x637037D6).__class__(0x637037D6, 2, os.urandom(3 << 20)))
-    answer = await cluster.get(server, "/3,02637037d6")
+    answer = await cluster.get(server, large)
     assert (answer.status, bool(answer.error)) == (503, True)
     assert (await cluster.get(server, FID)).status == 200
-    assert (await cluster.get(server, "/3,02637037d6", Range="bytes=0-1000000")).status == 206
+    assert (await cluster.get(server, large, Range="bytes=0-1000000")).status == 206
+    uploads.give(1)
+    downloads.give(1)
+    assert (uploads.used, downloads.used) == (0, 0)

@@ -154,7 +154,7 @@ class Demo:
             where = ("--max", "30", "--mserver", self.master, "--dataCenter", "dc1", "--rack", rack)
             child = self._start(f"volume server {number}", port, "--dir", *where)
             self.servers.append(f"{HOST}:{port}")
-            rows.append((child.name, f"http://{HOST}:{port}/", f"dc1/{rack}", child))
+            rows.append((child.name, f"http://{HOST}:{port}/ui/index.html", f"dc1/{rack}", child))
         shown = ((name, url, rack, str(child.pid)) for name, url, rack, child in rows)
         table(wide_console(), "Servers", ("", "URL", "RACK", "#PID"), shown)
         print()

@@ -122,7 +122,7 @@ def _unknown(command: str) -> str:
 def _overview() -> str:
     lines = ["Usage: weedtw [--config FILE] [--logFormat text|json] [--logLevel LEVEL] COMMAND [options]", ""]
     lines.append(
-        "weedtw stores billions of small files behind HTTP, compatible with SeaweedFS's master and volume server."
+        "weedtw stores files under short ids and serves them over HTTP, as SeaweedFS's master and volume server do."
     )
     for title, group in (("Daemons", DAEMONS), ("Files", COMMANDS), ("Help", _OTHERS)):
         lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in group.items())]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from weedtw.formats.size import format_size
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -143,16 +145,25 @@ def _make_progress() -> "Progress":
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Bytes a second; rich's own column counts in units of 1000."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("?" if speed is None else f"{format_size(speed)}/s", style="progress.data.speed")
 
     return Progress(
         TextColumn("{task.fields[name]}", markup=False),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        DownloadColumn(binary_units=True),
+        Speed(),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False),
         transient=True,

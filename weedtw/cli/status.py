@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from weedtw.cli.report import Report, table, wide_console
+from weedtw.cli.report import Report, printable, table, wide_console
 from weedtw.cli.session import command, invoke, json_option, masters_option, run
 from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from weedtw.client import Client, ClusterStatus, MasterState, VolumeStatus
+    from weedtw.client import Client, ClusterStatus, MasterState, ServerStatus, VolumeStatus
 
 _MOST_REMARKS: Final = 20
 _ABOUT = """Show the masters, the volume servers, and the volumes by collection.
@@ -57,19 +57,23 @@ def _show(console: "Console", found: "ClusterStatus") -> None:
     table(console, "Masters", ("ADDRESS", "STATE"), ((one.address, _state(one)) for one in found.masters))
     print()
     rows = [
-        (one.data_center, one.rack, one.url, str(one.volumes), str(one.max_volumes))
+        (one.data_center, one.rack, one.url, str(one.volumes), str(one.max_volumes), _page(one))
         for one in sorted(found.servers, key=lambda one: (one.data_center, one.rack, one.url))
     ]
-    table(console, "Volume servers", ("DATA CENTER", "RACK", "ADDRESS", "#VOLUMES", "#MAX"), rows)
+    table(console, "Volume servers", ("DATA CENTER", "RACK", "ADDRESS", "#VOLUMES", "#MAX", "PAGE"), rows)
     print()
     columns = ("COLLECTION", "COPIES", "TTL", "#VOLUMES", "#FILES", "#SIZE", "#DELETED", "#READ-ONLY")
     table(console, "Volumes", columns, _by_collection(found.volumes))
-    remarks = list(_remarks(found.volumes))
-    if remarks:
-        print()
-        print("\n".join(remarks[:_MOST_REMARKS]))
-    if len(remarks) > _MOST_REMARKS:
-        print(f"... and {len(remarks) - _MOST_REMARKS} more such volumes; --json lists all")
+    for remarks in (_of_servers(found), list(_of_volumes(found.volumes))):
+        if remarks:
+            print()
+            print("\n".join(map(printable, remarks[:_MOST_REMARKS])))
+        if len(remarks) > _MOST_REMARKS:
+            print(f"... and {len(remarks) - _MOST_REMARKS} more such lines; --json lists all")
+
+
+def _page(server: "ServerStatus") -> str:
+    return f"http://{server.public_url}/ui/index.html"
 
 
 def _state(master: "MasterState") -> str:
@@ -97,10 +101,18 @@ def _by_collection(volumes: "Sequence[VolumeStatus]") -> Iterator[tuple[str, ...
         )
 
 
-def _remarks(volumes: "Sequence[VolumeStatus]") -> Iterator[str]:
+def _of_servers(found: "ClusterStatus") -> list[str]:
+    return [
+        *(f"volume server {address} is away" for address in found.absent),
+        *(f"{one.server}: {one.reason}" for one in found.problems),
+        *(f"{one.server}: quarantined: {one.reason}" for one in found.quarantined),
+    ]
+
+
+def _of_volumes(volumes: "Sequence[VolumeStatus]") -> Iterator[str]:
     for one in volumes:
         if one.missing_copies:
             held = len(one.servers)
             yield f"volume {one.volume_id} has {held} of {held + one.missing_copies} copies: {', '.join(one.servers)}"
         if one.read_only:
-            yield f"volume {one.volume_id} is read-only: {', '.join(one.servers)}"
+            yield f"volume {one.volume_id} is read-only: {'; '.join(one.reasons)}"

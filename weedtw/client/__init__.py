@@ -4,7 +4,7 @@ from weedtw.client.answers import Assignment, FileInfo, Location
 from weedtw.client.assign import Placement
 from weedtw.client.client import Client
 from weedtw.client.masters import MasterState
-from weedtw.client.status import ClusterStatus, ServerStatus, VolumeStatus
+from weedtw.client.status import ClusterStatus, ServerStatus, Trouble, VolumeStatus
 from weedtw.client.uploads import Chunk, Uploaded
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "MasterState",
     "Placement",
     "ServerStatus",
+    "Trouble",
     "Uploaded",
     "VolumeStatus",
 ]

@@ -5,10 +5,15 @@ from typing import Any, Final
 
 import attrs
 
+from weedtw.client.gather import each
 from weedtw.client.masters import Masters, MasterState
-from weedtw.errors import PeerError
+from weedtw.client.wire import Wire
+from weedtw.errors import PeerError, WeedError
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
+
+_ANSWER_WITHIN: Final = 2.0  # seconds that a volume server has to say how it is
+_AT_ONCE: Final = 16  # of them
 
 
 @attrs.frozen
@@ -36,11 +41,20 @@ class VolumeStatus:
     files: int  # live ones
     deleted_bytes: int  # that a vacuum would give back
     read_only: bool  # any of the copies
+    reasons: tuple[str, ...] = ()  # why: "host:port: reason" of each copy that is read-only
 
     @property
     def missing_copies(self) -> int:
         """How many copies are short of what the replication asks for."""
         return max(0, ReplicaPlacement.parse(self.replication).copies - len(self.servers))
+
+
+@attrs.frozen
+class Trouble:
+    """Something on a volume server that wants somebody to look at it."""
+
+    server: str  # "host:port"
+    reason: str
 
 
 @attrs.frozen
@@ -51,19 +65,49 @@ class ClusterStatus:
     leader: str  # the master that the rest is from
     servers: tuple[ServerStatus, ...]
     volumes: tuple[VolumeStatus, ...]
+    absent: tuple[str, ...] = ()  # volume servers that belong to the cluster and are not connected
+    quarantined: tuple[Trouble, ...] = ()  # copies that the master does not believe
+    problems: tuple[Trouble, ...] = ()  # what volume servers do not serve, and those that do not answer
 
 
 async def cluster_status(masters: Masters) -> ClusterStatus:
-    """Ask every master for itself and the leader for servers and volumes; raises Unavailable and PeerError."""
+    """Ask the leader for servers and volumes, and each master and volume server for itself.
+
+    Raises Unavailable, and PeerError when the leader's answers make no sense.
+    """
     leader, topology = await masters.ask("/dir/status", {})
     _, listing = await masters.ask("/vol/status", {})
     states = await masters.states()
     try:
         servers = tuple(_servers(topology["Topology"]))
         volumes = tuple(_volumes(listing["Volumes"]))
+        absent = tuple(map(str, topology.get("Absent") or ()))
+        quarantined = tuple(
+            Trouble(str(one["Url"]), f"volume {int(one['Id'])}: {one['Reason']}")
+            for one in topology.get("Quarantined") or ()
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PeerError(leader, f"the state of the cluster cannot be understood: {error!r}") from error
-    return ClusterStatus(states, masters.leader or leader, servers, volumes)
+    problems = await _problems(masters.wire, [server.url for server in servers])
+    return ClusterStatus(states, masters.leader or leader, servers, volumes, absent, quarantined, problems)
+
+
+async def _problems(wire: Wire, servers: list[str]) -> tuple[Trouble, ...]:
+    """What the volume servers themselves say is amiss, in their order."""
+    found: dict[str, list[Trouble]] = {server: [] for server in servers}
+
+    async def ask(server: str) -> None:
+        try:
+            answer = await wire.json(server, "/status", within=_ANSWER_WITHIN)
+            told = answer.get("Problems") or ()
+            found[server] += [Trouble(server, f"{one['Path']} is not served: {one['Reason']}") for one in told]
+        except WeedError as error:
+            found[server].append(Trouble(server, f"does not answer: {error}"))
+        except (KeyError, TypeError, AttributeError) as error:
+            found[server].append(Trouble(server, f"its /status cannot be understood: {error!r}"))
+
+    await each(servers, ask, _AT_ONCE)
+    return tuple(trouble for server in servers for trouble in found[server])
 
 
 def _servers(topology: dict[str, Any]) -> Iterator[ServerStatus]:
@@ -89,14 +133,15 @@ class _Copies:
     size: int = 0
     files: int = 0
     deleted_bytes: int = 0
-    read_only: bool = False
+    reasons: list[str] = attrs.Factory(list)
 
     def add(self, server: str, fields: dict[str, Any]) -> None:
         self.servers.append(server)
         self.size = max(self.size, int(fields["Size"]))
         self.files = max(self.files, int(fields["FileCount"]) - int(fields["DeleteCount"]))
         self.deleted_bytes = max(self.deleted_bytes, int(fields["DeletedByteCount"]))
-        self.read_only = self.read_only or bool(fields["ReadOnly"])
+        if fields["ReadOnly"]:
+            self.reasons.append(f"{server}: {fields.get('ReadOnlyReason') or 'it does not say why'}")
 
 
 def _volumes(listing: dict[str, Any]) -> Iterator[VolumeStatus]:
@@ -117,7 +162,8 @@ def _volumes(listing: dict[str, Any]) -> Iterator[VolumeStatus]:
             size=copies.size,
             files=copies.files,
             deleted_bytes=copies.deleted_bytes,
-            read_only=copies.read_only,
+            read_only=bool(copies.reasons),
+            reasons=tuple(sorted(copies.reasons)),
         )
 
 

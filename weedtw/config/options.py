@@ -68,8 +68,8 @@ MASTER_OPTIONS = (
     Option("fileSizeLimitMB", kinds.integer(1, 4095), "256", "largest file that /submit takes"),
     Option("volumeGrowth", kinds.GROWTH, "7,6,3,1", "volumes made at once with 1, 2, 3 and more copies"),
     Option("pulseSeconds", kinds.duration(0.1, 3600), "5", "time between heartbeats of a volume server"),
-    Option("electionTimeout", kinds.duration(0.05, 600), "500ms", "wait for a leader before a vote, at the shortest"),
-    Option("heartbeatInterval", kinds.duration(0.01, 60), "100ms", "time between two signs of life of the leader"),
+    Option("electionTimeout", kinds.duration(0.05, 600), "500ms", "for several masters; no effect with one"),
+    Option("heartbeatInterval", kinds.duration(0.01, 60), "100ms", "for several masters; no effect with one"),
 )
 
 VOLUME_OPTIONS = (

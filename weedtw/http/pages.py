@@ -42,7 +42,7 @@ table { border-collapse: collapse; min-width: 24rem }
 th, td { padding: .3rem .9rem .3rem .4rem; text-align: left; vertical-align: top }
 th, td { border-bottom: 1px solid var(--line) }
 thead th { background: var(--band); white-space: nowrap } tbody th { font-weight: 500; color: var(--dim) }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.number { text-align: right; font-variant-numeric: tabular-nums } .facts td.number { text-align: left }
 </style>
 </head>
 <body>
@@ -64,7 +64,7 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 <p class="none">none</p>
 {% endif %}
 {% else %}
-<div class="wide"><table><tbody>
+<div class="wide"><table class="facts"><tbody>
 {% for name, cell in part.rows %}
 <tr><th>{{ name }}</th>{{ table_cell(cell) }}</tr>
 {% endfor %}
@@ -112,7 +112,7 @@ Cell = str | int | float | bool | Link
 
 @attrs.frozen
 class Facts:
-    """Names and values under a heading."""
+    """Names and values under a heading, all to the left."""
 
     heading: str
     rows: Sequence[tuple[str, Cell]]

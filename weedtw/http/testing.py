@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from weedtw.http.channel import Site
 
-_SEGMENT = 64 * 1024  # bytes the server is given at once, as a kernel would
+SEGMENT = 64 * 1024  # bytes the server is given at once, as a kernel would
 
 
 @attrs.frozen
@@ -93,8 +93,8 @@ class MemoryTransport:
         self._delivering = True
         try:
             while self.inbox and self.reading and not self.end and not self.disconnecting:
-                data = bytes(self.inbox[:_SEGMENT])
-                del self.inbox[:_SEGMENT]
+                data = bytes(self.inbox[:SEGMENT])
+                del self.inbox[:SEGMENT]
                 self.protocol.dataReceived(data)
         finally:
             self._delivering = False

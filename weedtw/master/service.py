@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import Resource
 
+from weedtw.config.folders import make_folder
 from weedtw.config.model import MasterConfig, join_address
 from weedtw.errors import WeedError
-from weedtw.folders import make_folder
 from weedtw.formats.beat import PREFIX
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site

@@ -12,7 +12,7 @@ from weedtw.topology.tree import Topology
 
 
 def topology_status(cluster: Cluster) -> dict[str, Any]:
-    """The answer of `/dir/status`; `Quarantined` is there only when a volume is."""
+    """The answer of `/dir/status`; `Absent` and `Quarantined` are there only when there is something to tell."""
     topology = cluster.topology
     status: dict[str, Any] = {
         "Version": PRODUCT,
@@ -32,6 +32,9 @@ def topology_status(cluster: Cluster) -> dict[str, Any]:
             "Layouts": [_layout(layout) for layout in sorted(topology.layouts.values(), key=_by_name)],
         },
     }
+    absent = cluster.absent()
+    if absent:
+        status["Absent"] = absent
     if topology.quarantined:
         status["Quarantined"] = [
             {"Id": conflict.volume_id, "Url": conflict.address, "Reason": conflict.reason}
@@ -60,7 +63,7 @@ def volume_status(cluster: Cluster) -> dict[str, Any]:
 def volume_fields(volume: VolumeReport) -> dict[str, Any]:
     """One volume, as `/vol/status` lists it."""
     placement = volume.replication
-    return {
+    fields = {
         "Id": volume.id,
         "Collection": volume.collection,
         "DiskType": volume.disk_type,
@@ -86,6 +89,7 @@ def volume_fields(volume: VolumeReport) -> dict[str, Any]:
         "ReadOnly": volume.read_only,
         "ReadOnlyCanDelete": False,
     }
+    return fields | ({"ReadOnlyReason": volume.reason} if volume.read_only else {})
 
 
 def id_ranges(volume_ids: Iterable[int]) -> str:

@@ -24,10 +24,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from weedtw.errors import WeedError
+from weedtw.raft.complaints import Complaints, reason_of
 from weedtw.raft.lines import Hello
 from weedtw.raft.membership import NodeId
 from weedtw.raft.messages import Message
-from weedtw.raft.complaints import Complaints, reason_of
 from weedtw.raft.peer import Outbound
 from weedtw.raft.tls import Connect
 
@@ -118,7 +118,7 @@ class Link:
     def dial_now(self) -> None:
         """There is news of the other side: do not wait out the pause.
 
-        An attempt under way is left alone: two nodes that call each other would otherwise hang up on each other, again
+        An attempt under way is left alone: two nodes that call each other would otherwise hang up on each other again
         and again.
         """
         if self._pausing and self._service is not None:

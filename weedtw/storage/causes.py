@@ -9,6 +9,8 @@ Cause = Literal[
     "version",  # an old format that is only read
     "operator",  # somebody said so
     "full disk",  # a write met the end of the disk
+    "failing disk",  # the disk refuses writes for another reason, again and again
+    "lost files",  # the open files are not in their folder any more
     "low space",  # the disk has less room than is to be left free
 ]
 
@@ -37,5 +39,5 @@ class Causes:
 
     def against(self, *, deleting: bool) -> str:
         """The reason that speaks against a write, or against a deletion; empty when none does."""
-        causes = self.reasons.items()
+        causes = list(self.reasons.items())  # as it is now: others may change it meanwhile
         return "; ".join(reason for cause, reason in causes if not (deleting and cause in _DELETIONS_PASS))

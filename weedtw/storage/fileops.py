@@ -47,6 +47,15 @@ class FileOps:
         """When the file was last written to, unix seconds."""
         return os.fstat(fd).st_mtime
 
+    def is_at(self, fd: int, path: str) -> bool:
+        """Whether `path` leads to that open file."""
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        own = os.fstat(fd)
+        return (own.st_dev, own.st_ino) == (found.st_dev, found.st_ino)
+
     def pread(self, fd: int, length: int, offset: int) -> bytes:
         return os.pread(fd, length, offset)
 
@@ -121,6 +130,10 @@ class DiskFile:
     def modified_at(self) -> float:
         """When it was last written to, unix seconds."""
         return self._ops.modified_at(self.fd)
+
+    def is_at(self, path: str) -> bool:
+        """Whether that path leads to this file."""
+        return self._ops.is_at(self.fd, path)
 
     def read(self, length: int, offset: int) -> bytes:
         """Read `length` bytes at `offset`; fewer only at the end of the file."""

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 import attrs
 
+from weedtw.config.folders import make_folder
 from weedtw.errors import StorageError
-from weedtw.folders import make_folder
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.storage.fileops import DiskSpace, FileOps, write_whole
@@ -20,6 +20,7 @@ from weedtw.storage.report import Problem, Repair
 from weedtw.storage.volume import Volume
 
 UUID_NAME: Final = "vol_dir.uuid"
+_LONGEST_UUID: Final = 100  # characters
 _OPENERS: Final = 4  # threads that open volumes at the same time: they mostly wait for the disk
 
 
@@ -231,6 +232,8 @@ class DiskLocation:
             if os.path.exists(path):
                 with open(path, encoding="ascii", errors="replace") as file:
                     text = file.read().strip()
+                if text and not (text.isascii() and text.isprintable() and len(text) <= _LONGEST_UUID):
+                    raise StorageError(path, "this is not the id of a folder; remove it, and a new one is made")
                 if text:
                     return text
             made = str(uuid.uuid4())

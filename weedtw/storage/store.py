@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
+from weedtw.config.folders import require_parents
 from weedtw.errors import NoRoom, StorageError, VolumeExists, VolumeNotFound, WeedError
-from weedtw.folders import require_parents
 from weedtw.formats.collection import check_collection
 from weedtw.formats.replication import NO_REPLICATION, ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL, Ttl
@@ -248,9 +248,21 @@ class Store:
     # -------------------------------------------------------------- looking after it
 
     def check_disks(self) -> None:
-        """Stop and resume writes by the room on the disks; call it now and then.  Raises StorageError."""
-        for location in self.locations:
-            location.check_space()
+        """Stop and resume writes by the room on the disks, and where files have gone; call it now and then.
+
+        Raises StorageError, the first one, when everything has been looked at.
+        """
+        failures: list[StorageError] = []
+        for check in (
+            *(location.check_space for location in self.locations),
+            *(volume.check_files for volume in self.volumes()),
+        ):
+            try:
+                check()
+            except StorageError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def sync(self) -> None:
         """Put everything on the disks; raises WriteFailed."""

@@ -149,6 +149,10 @@ class FaultyOps(_Watching):
         self._meet("sync_folder", path)
         super().sync_folder(path)
 
+    def is_at(self, fd: int, path: str) -> bool:
+        self._meet("is_at", path)
+        return super().is_at(fd, path)
+
     def disk_space(self, path: str) -> DiskSpace:
         space = super().disk_space(path)
         return space if self.free is None else DiskSpace(space.total, self.free)

@@ -35,6 +35,8 @@ from weedtw.storage.undo import Deleted, Undo, Written, hidden_by, is_named, und
 __all__ = ["Deleted", "Volume", "Written"]
 
 _NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
+_FOR_GOOD: Final = (errno.EFBIG, errno.EROFS)  # errors of writes that the next one will meet as well
+_MOST_REFUSALS: Final = 3  # writes in a row that fail in any other way before no more are tried
 _LARGEST_CACHED: Final = 1 << 19  # bytes of a record that is checked and handed out at once
 _NS: Final = 10**9
 
@@ -68,6 +70,7 @@ class Volume:
         # Of the last change, unix seconds.
         self.modified_at = opened.generation.last_append_at_ns / _NS or opened.generation.dat.modified_at()
         self._commits = GroupCommit()
+        self._refusals = 0  # writes in a row that the disk refused
         if opened.distrust:
             self.causes.set("damage", opened.distrust)
         if self.version == 1:
@@ -341,6 +344,27 @@ class Volume:
                 self.vif = vif
             self.causes.set(cause, reason)
 
+    def check_files(self) -> None:
+        """Take no more writes while the open files are not those that the folder has under their names.
+
+        Somebody has removed or replaced them, or the disk is mounted no more: what is written now is lost at the next
+        start.  Raises StorageError when the folder cannot be looked at.
+        """
+        with self._telling(), self.lock:
+            if self._generation is None:
+                return
+            files = self.files
+            named = (  # a vacuum whose last step failed leaves the second name; the next start completes that
+                (self._generation.dat, files.dat, files.compacted_dat),
+                (self._generation.idx, files.idx, files.compacted_idx),
+            )
+            try:
+                gone = [path for file, path, new in named if file and not (file.is_at(path) or file.is_at(new))]
+            except OSError as error:
+                raise StorageError(self.files.dat, f"cannot be looked at: {error.strerror or error}") from error
+            why = "was removed or replaced while it was in use; what is written now would be lost"
+            self.causes.set("lost files", f"{gone[0]} {why}" if gone else None)
+
     def replace_generation(self, generation: Generation) -> None:
         """Go on with the files that a vacuum made, all of them on the disk.  Call under the lock."""
         self._commits.all_synced(self._commits.wrote())
@@ -381,6 +405,7 @@ class Volume:
                 except OSError as error:
                     raise WriteFailed(self.files.dat, f"cannot be read: {error.strerror or error}") from error
                 self.modified_at = self.clock()
+                self._refusals = 0
                 ticket = self._commits.wrote()
             if generation.needles.wants_merge():
                 self._merge(generation)
@@ -400,8 +425,11 @@ class Volume:
 
     def _failed(self, failure: AppendFailed) -> WriteFailed:
         reason = failure.cause.strerror or str(failure.cause)
+        self._refusals += 1
         if failure.cause.errno in _NO_SPACE:
             self.causes.set("full disk", "the disk is full")
+        elif failure.cause.errno in _FOR_GOOD or self._refusals >= _MOST_REFUSALS:
+            self.causes.set("failing disk", f"the disk refuses writes: {reason}")
         if not failure.undone:
             self.causes.set("damage", f"a write failed and could not be taken back: {reason}")
         return WriteFailed(self.files.dat, f"the write failed: {reason}")

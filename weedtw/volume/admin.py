@@ -124,8 +124,9 @@ class Admin:
     @app.route("/volume/writable", methods=["POST"])
     @endpoint
     async def volume_writable(self, request: Request) -> bytes:
-        """Lift what `readonly` did; other reasons for being read-only stay."""
+        """Lift what `readonly` did, and try a disk again that refused writes; other reasons to be read-only stay."""
         volume = self.store.find(_volume_of(request))
+        await uninterrupted(self.run(volume.set_read_only, None, cause="failing disk"))
         await uninterrupted(self.run(volume.set_read_only, None, persist=True))
         return json_response(request, {"readOnly": bool(volume.read_only_reason), "reason": volume.read_only_reason})
 

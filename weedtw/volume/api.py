@@ -250,7 +250,12 @@ class Api:
 
     def _page_parts(self, value: dict[str, Any]) -> list[Facts | Table]:
         disks = [
-            [disk["dir"], format_size(disk["all"]), format_size(disk["free"]), f"{disk['percent_free']:.1f} %"]
+            [
+                disk["dir"],
+                format_size(disk["all"]),
+                format_size(disk["free"]),
+                disk.get("Error") or f"{disk['percent_free']:.1f} %",
+            ]
             for disk in value["DiskStatuses"]
         ]
         volumes = [
@@ -268,7 +273,7 @@ class Api:
         columns = ["Id", "Collection", "Size", "Files", "Deleted", "Garbage", "Read-only because"]
         parts: list[Facts | Table] = [
             Facts("Server", self.facts()),
-            Table("Folders", ["Folder", "Size", "Free", "Free"], disks),
+            Table("Folders", ["Folder", "Size", "Free", "Share free"], disks),
             Table("Volumes", columns, volumes),
         ]
         if "Problems" in value:

@@ -65,6 +65,8 @@ class VolumeService(Service):
         self.address = config.address  # `ip:port`, the name that others know us by
         self.white_list = WhiteList.parse(config.white_list)
         self.threads = Threads(reactor)
+        # Apart from those of requests: as many of these as are slow must not keep the masters from hearing of us.
+        self.own_threads = Threads(reactor, most=4, name="upkeep")
         self.peers = make_agent(reactor)
         self.copies = OtherCopies(self.peers, reactor)
         self.store = Store(
@@ -219,6 +221,7 @@ class VolumeService(Service):
             self.prepare()
         assert self.heartbeats is not None
         self.threads.start()
+        self.own_threads.start()
         self._port.startReading()
         self.heartbeats.startService()
         self._upkeep = LoopingCall(self._look_after_disks)
@@ -256,6 +259,7 @@ class VolumeService(Service):
         for error in await closing:
             self.log.error("closing: {reason}", reason=str(error))
         self.threads.stop()
+        self.own_threads.stop()
         self.log.info("volume server {address} has stopped", address=self.address)
 
     # ------------------------------------------------------------- meanwhile
@@ -263,7 +267,7 @@ class VolumeService(Service):
     async def _standing(self) -> Standing:
         if self.heartbeats is not None and self.heartbeats.volume_size_limit:
             self.store.volume_size_limit = self.heartbeats.volume_size_limit
-        return await self.threads(standing_of, self.store)
+        return await self.own_threads(standing_of, self.store)
 
     def _changed(self, kind: ChangeKind, stat: VolumeStat) -> None:
         """Called in any thread when a volume came, went, or changed its nature."""
@@ -276,7 +280,7 @@ class VolumeService(Service):
             self.heartbeats.changed()
 
     def _look_after_disks(self) -> Deferred[None]:
-        looked = Deferred.fromCoroutine(self.threads(self._check_disks))
+        looked = Deferred.fromCoroutine(self.own_threads(self._check_disks))
         return looked.addErrback(self._check_failed)
 
     def _check_disks(self) -> None:

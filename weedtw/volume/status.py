@@ -10,7 +10,7 @@ from weedtw.errors import StorageError
 from weedtw.formats.beat import Disk, VolumeReport
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
-from weedtw.storage.location import FolderSpace
+from weedtw.storage.location import DiskLocation, FolderSpace
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import Store
 from weedtw.volume.standing import Standing
@@ -19,11 +19,11 @@ from weedtw.volume.standing import Standing
 def status_value(store: Store) -> dict[str, Any]:
     """The JSON of `/status`, as SeaweedFS has it, with the reason of each volume that is read-only.
 
-    `Problems` lists what lies in the folders and is not served.  Raises StorageError.
+    `Problems` lists what lies in the folders and is not served.  A disk that cannot be asked has an `Error`.
     """
     value: dict[str, Any] = {
         "Version": PRODUCT,
-        "DiskStatuses": [_disk_value(space) for space in store.spaces()],
+        "DiskStatuses": [_disk_value(location) for location in store.locations],
         "Volumes": [_volume_value(stat) for stat in store.stats()],
     }
     problems = store.problems
@@ -40,9 +40,14 @@ def status_value(store: Store) -> dict[str, Any]:
     return value
 
 
-def _disk_value(space: FolderSpace) -> dict[str, Any]:
+def _disk_value(location: DiskLocation) -> dict[str, Any]:
+    error = ""
+    try:
+        space = location.space()
+    except StorageError as failure:
+        space, error = FolderSpace(location.folder, 0, 0, 0), failure.reason
     total = space.total or 1
-    return {
+    value: dict[str, Any] = {
         "dir": space.folder,
         "all": space.total,
         "used": space.used,
@@ -50,6 +55,7 @@ def _disk_value(space: FolderSpace) -> dict[str, Any]:
         "percent_free": round(100 * space.free / total, 4),
         "percent_used": round(100 * space.used / total, 4),
     }
+    return value | ({"Error": error} if error else {})
 
 
 def _volume_value(stat: VolumeStat) -> dict[str, Any]:

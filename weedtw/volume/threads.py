@@ -21,7 +21,12 @@ class Threads:
     """
 
     reactor: Any
-    _pool: ThreadPool = attrs.field(factory=lambda: ThreadPool(1, MOST, "volume"), init=False)
+    most: int = MOST
+    name: str = "volume"
+    _pool: ThreadPool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = ThreadPool(1, self.most, self.name)
 
     @property
     def is_running(self) -> bool:
