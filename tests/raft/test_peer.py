@@ -6,6 +6,8 @@ from operator import attrgetter
 from typing import Any
 
 import attrs
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
@@ -213,6 +215,25 @@ class InboundTests(NetworkTest):
         script, _ = self.call(hello_line(OWN), lines.encode(beat(1)) + b"\r\n")
         self.assertEqual(self.expect_logged(ZeroDivisionError), 1)
         self.assertTrue(script.ended)
+
+
+class AnyBytes(NetworkTest):
+    @settings(max_examples=200, deadline=None)
+    @given(st.booleans(), st.lists(st.binary(max_size=60) | st.sampled_from([b"\r\n", hello_line(OWN), b"{}\r\n"])))
+    def test_end_with_one_line_or_are_waited_for(self, admitted: bool, portions: list[bytes]) -> None:
+        script = Script()
+        transport = self.network.call(HERE, THERE, script)
+        for portion in [hello_line(OWN)] * admitted + portions:
+            transport.write(portion)
+            self.network.run(0.002)
+        *lines_back, rest = script.got.split(b"\r\n")
+        self.assertEqual(rest, b"")
+        for line in lines_back:
+            self.assertTrue(line.startswith((b"refused ", lines.PREFIX)), line)
+        self.assertLessEqual(sum(line.startswith(b"refused ") for line in lines_back), 1)
+        transport.abortConnection()
+        self.network.run(0.01)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class LinkTest(NetworkTest):

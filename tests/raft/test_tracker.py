@@ -109,6 +109,19 @@ class Replicating(SynchronousTestCase):
         self.assertEqual((progress.flow, progress.next, progress.in_flight), (Flow.PROBE, 5, 0))
         self.assertEqual(progress.commit_sent, 4)
 
+    def test_after_a_rejection_the_pipeline_fills_by_one_with_each_answer(self) -> None:
+        """What it still held may be rejected as well: filled at once, it would be sent again and again."""
+        progress = Progress(next=5, max_inflight=3, max_inflight_bytes=100, contact=0, match=4)
+        progress.replicate()
+        progress.rejected(7, hint=4)
+        progress.accepted(4, now=0)
+        for in_flight, answered in ((1, 5), (2, 7), (3, 10), (3, 13)):
+            while progress.can_send:
+                progress.sent(entries(progress.next, progress.next), 10, commit=0, now=0, beat=1)
+            self.assertEqual(progress.in_flight, in_flight)
+            for index in range(progress.match + 1, answered + 1):
+                progress.accepted(index, now=1)
+
     def test_a_rejection_of_what_has_matched_since_is_ignored(self) -> None:
         progress = member(match=4, flow=Flow.REPLICATE)
         self.assertFalse(progress.rejected(4, hint=1))

@@ -96,9 +96,6 @@ MUTANTS = {
         "elif message.prev_index <= log.last_index:",
     ),
     "stale append truncates": Mutant("log", "if self.matches(entry.index, entry.term):", "if False:"),
-    "commit beyond what the append proves": Mutant(
-        "roles", "log.commit_to(min(message.commit, last))", "log.commit_to(min(message.commit, log.last_index))"
-    ),
     "heartbeat commits what may not match": Mutant(
         "leader", "commit = min(core.log.commit, progress.match)", "commit = core.log.commit"
     ),
@@ -187,7 +184,7 @@ MUTANTS = {
     ),
     "messages in flight unbounded": Mutant(
         "tracker",
-        "return len(self._inflight) < self.max_inflight and self._inflight_bytes < self.max_inflight_bytes",
+        "return len(self._inflight) < self.window and self._inflight_bytes < self.max_inflight_bytes",
         "return True",
     ),
     "lost appends not sent again": Mutant(
@@ -213,6 +210,7 @@ MUTANTS = {
         "if core.id in log.membership.voters or core.id in log.membership_at(log.commit).voters:",
         "if core.id in log.membership.voters:",
     ),
+    "a pipeline is filled at once after a rejection": Mutant("tracker", "self.window = 1", "pass"),
     "every answer about a snapshot is echoed": Mutant("tracker", "if offset == self.offset:", "if False:"),
     "entries of older terms taken off the uncommitted": Mutant("leader", "if entry.term == core.term:", "if True:"),
     "a late vote taken for contact": Mutant("leader", " or isinstance(message, VoteReply)", ""),

@@ -40,6 +40,9 @@ class Progress:
     sent_at: int = 0  # tick at which the oldest thing in flight was sent,
     sent_in: int = 0  # and the heartbeat round that had been sent by then
     waiting: bool = False  # a probe or a chunk is in flight
+    # Appends that may be in flight now: one after a rejection, and one more for each answer.  What the pipeline still
+    # held may be rejected too and stop the next one; to fill it each time would bury the member in repetitions.
+    window: int = attrs.field(default=attrs.Factory(lambda self: self.max_inflight, takes_self=True))
     _inflight: deque[tuple[int, int]] = attrs.field(factory=deque)  # (last index, bytes) of each append
     _inflight_bytes: int = 0
 
@@ -47,7 +50,7 @@ class Progress:
     def can_send(self) -> bool:
         """Whether another append may go now."""
         if self.flow is Flow.REPLICATE:
-            return len(self._inflight) < self.max_inflight and self._inflight_bytes < self.max_inflight_bytes
+            return len(self._inflight) < self.window and self._inflight_bytes < self.max_inflight_bytes
         return self.flow is Flow.PROBE and not self.waiting
 
     @property
@@ -122,6 +125,7 @@ class Progress:
             freed = False
             while self._inflight and self._inflight[0][0] <= index:
                 self._inflight_bytes -= self._inflight.popleft()[1]
+                self.window = min(self.window + 1, self.max_inflight)
                 freed = True
             if freed:
                 self.sent_at = now
@@ -139,6 +143,7 @@ class Progress:
             if index <= self.match:
                 return False
             self.probe()
+            self.window = 1
             return True
         if self.flow is Flow.SNAPSHOT or index != self.next - 1:
             return False
