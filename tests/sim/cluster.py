@@ -75,7 +75,7 @@ class Cluster:
         node = f"n{len(self.processes) + 1}"
         drift = self.plan.drift
         speed = self._rng.choice((1 - drift, 1 + drift, 1 + drift * (2 * self._rng.random() - 1)))
-        disk = Disk(node, state or self.subject.storage.StoredState(), self.subject, self.invariants.stored)
+        disk = Disk(node, state or self.subject.storage.StoredState(), self.subject, self.invariants.logs.stored)
         process: Process = self.subject.process.Process(self, node, disk, speed, _split(self._rng))
         self.processes[node] = process
         return process

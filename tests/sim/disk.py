@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weedtw.raft.membership import Membership
+from weedtw.raft.messages import EntryKind
 from weedtw.raft.storage import StoredState, Update
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Disk:
 
     def _moves_config(self, old: StoredState, update: Update) -> bool:
         truncates = bool(old.entries) and update.entries[0].index <= old.entries[-1].index
-        return truncates or any(entry.kind == 2 for entry in update.entries)
+        return truncates or any(entry.kind == EntryKind.CONFIG for entry in update.entries)
 
     def _find_config(self) -> None:
         self.config_index, self.config = self.config_before(self.last[1] + 1)
@@ -103,7 +104,7 @@ class Disk:
         """The latest membership stored before an index, found without the core's own bookkeeping."""
         snapshot = self.state.snapshot
         for entry in reversed(self.state.entries):
-            if entry.kind == 2 and snapshot.index < entry.index < index:
+            if entry.kind == EntryKind.CONFIG and snapshot.index < entry.index < index:
                 return entry.index, self._parse(entry.data)
         return snapshot.index, snapshot.membership
 

@@ -6,11 +6,11 @@ All checks are incremental: each looks only at what the last step may have chang
 from typing import TYPE_CHECKING
 
 from tests.sim.disk import Disk, majority_of, voters_of
+from tests.sim.logs import Logs
 from tests.sim.promises import Promises
 from tests.sim.violations import Violation
 from weedtw.raft.membership import Membership
-from weedtw.raft.messages import Entry, Message, Snapshot
-from weedtw.raft.storage import StoredState, Update
+from weedtw.raft.messages import Entry, EntryKind, Message, Snapshot
 
 if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
@@ -26,9 +26,7 @@ class Invariants:
         self.promises = Promises(cluster)
         self.first = first
         self.leaders: dict[int, str] = {}  # term -> node
-        self.entries: dict[
-            tuple[int, int], tuple[Entry, int | None]
-        ] = {}  # every entry ever stored, and its predecessor's term
+        self.logs = Logs(self)
         self.chosen: list[int] = [first.term]  # the term of each committed entry, from first.index on
         self.chosen_in: list[int] = [first.term]  # the term of the leader that committed it
         self.chosen_config = first.index  # where the latest committed membership stands
@@ -143,12 +141,13 @@ class Invariants:
                         f"{process.node} commits entry {index} of term {term}, {self.chosen_term(index)} was chosen",
                     )
             else:
-                assert term is not None
+                if term is None or (index, term) not in self.logs.entries:
+                    raise Violation("committed is on a majority of disks", f"entry {index} of term {term} is on none")
                 news = True
                 self.chosen.append(term)
                 self.chosen_in.append(process.core.term)
                 self.cluster.counts["commits"] += 1
-                if self.entries[index, term][0].kind == 2:
+                if self.logs.entries[index, term][0].kind == EntryKind.CONFIG:
                     self.chosen_config = index
         if new > self.last_chosen:
             raise Violation(
@@ -204,63 +203,6 @@ class Invariants:
                     found.append((process.core.log.membership_index, self.config_of(process)))
         return [config for index, config in found if index >= self.chosen_config and config.members]
 
-    # ------------------------------------------------------------------ what is stored
-
-    def stored(self, disk: Disk, old: StoredState, update: Update) -> None:
-        """An update has become durable: the log property, and nothing decided may go."""
-        if update.entries:
-            self._match(disk, update.entries)
-        if update.entries or update.replaces_log:
-            first = update.entries[0].index if update.entries else 0
-            held = old.entries[-1].index if old.entries else old.snapshot.index
-            kept = disk.last[1]
-            if first <= held or kept < held:
-                self._keeps_what_was_chosen(
-                    disk, old, max(first, old.snapshot.index + 1), min(held, self.last_chosen)
-                )
-        hard_state = update.hard_state
-        if hard_state is not None:
-            self.promises.stored(disk, hard_state)
-
-    def _match(self, disk: Disk, entries: tuple[Entry, ...]) -> None:
-        """Log matching: index and term determine an entry and, by its predecessor's term, all before it."""
-        before = disk.term(entries[0].index - 1)
-        for entry in entries:
-            key = (entry.index, entry.term)
-            known = self.entries.get(key)
-            if known is None:
-                self.entries[key] = (entry, before)
-                if entry.kind == 2:
-                    self._is_a_careful_change(disk, entry)
-            elif known[0] != entry or (before is not None and known[1] is not None and known[1] != before):
-                raise Violation("log matching", f"{disk.node} has {entry} behind term {before}, others {known}")
-            before = entry.term
-
-    def _is_a_careful_change(self, disk: Disk, entry: Entry) -> None:
-        """A new membership's majorities meet those of the last decided one, and no third is in force.
-
-        With no entry of the leader's term committed, a predecessor's change might still come through beside this one
-        (Ongaro's correction of 2015 to the dissertation's §4.1).
-        """
-        self.cluster.counts["memberships"] += 1
-        if entry.term not in self.chosen[1:]:
-            raise Violation(
-                "one membership change at a time", f"{disk.node} stores {entry}, nothing of its term before"
-            )
-        index, before = disk.config_before(entry.index)
-        if index > max(self.chosen_config, disk.state.snapshot.index):
-            raise Violation("one membership change at a time", f"{disk.node} stores {entry}, {index} is undecided")
-        after = self.cluster.subject.membership.Membership.parse(entry.data)
-        together = set(voters_of(before)) | set(voters_of(after))
-        if before.members and majority_of(before) + majority_of(after) <= len(together):
-            raise Violation("majorities meet", f"{disk.node} stores {after} behind {before}")
-
-    def _keeps_what_was_chosen(self, disk: Disk, old: StoredState, first: int, last: int) -> None:
-        for entry in old.entries:
-            decided = first <= entry.index <= last and entry.term == self.chosen_term(entry.index)
-            if decided and not disk.holds(entry.index, entry.term):
-                raise Violation("committed is never lost", f"{disk.node} drops the committed entry {entry.index}")
-
     # ------------------------------------------------------------------ what is applied
 
     def applies(self, process: "Process", entry: Entry) -> None:
@@ -298,7 +240,7 @@ class Invariants:
         core = process.core
         log, limit = core.log, core.settings.max_uncommitted
         own = [e for e in log.slice(log.commit + 1, log.last_index, 1 << 60) if e.term == core.term]
-        size = sum(e.size for e in own if e.kind == 0)
+        size = sum(e.size for e in own if e.kind == EntryKind.COMMAND)
         if len(own) > 1 and size > limit + 64:
             raise Violation("proposals are bounded", f"{process.node} holds {size} bytes, the limit is {limit}")
 

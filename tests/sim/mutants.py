@@ -35,21 +35,26 @@ def load(name: str) -> Subject:
     if mutant.module == "process":
         return attrs.evolve(ORIGINAL, name=name, process=_altered(package, Path(tests.sim.process.__file__), mutant))
     if package not in sys.modules:
+        folder = Path(weedtw.raft.__path__[0])
+        _text(folder / f"{mutant.module}.py", mutant)  # complains before anything is half made
         sys.modules[package] = types.ModuleType(package)
         for module in MODULES:
-            path = Path(weedtw.raft.__path__[0]) / f"{module}.py"
-            _altered(f"{package}.{module}", path, mutant if module == mutant.module else None, package)
+            changed = mutant if module == mutant.module else None
+            _altered(f"{package}.{module}", folder / f"{module}.py", changed, package)
     return Subject.of_package(name, package)
+
+
+def _text(path: Path, mutant: Mutant) -> str:
+    source = path.read_text()
+    found = source.count(mutant.old)
+    if found != 1:
+        raise LookupError(f"{mutant.old!r} stands {found} times in {path.name}, not once")
+    return source.replace(mutant.old, mutant.new)
 
 
 def _altered(name: str, path: Path, mutant: Mutant | None, package: str = "weedtw.raft") -> types.ModuleType:
     """A module made of a file's text, altered; its imports of the core lead to `package`."""
-    source = path.read_text()
-    if mutant is not None:
-        found = source.count(mutant.old)
-        if found != 1:
-            raise LookupError(f"{mutant.old!r} stands {found} times in {path.name}, not once")
-        source = source.replace(mutant.old, mutant.new)
+    source = path.read_text() if mutant is None else _text(path, mutant)
     sys.modules[name] = module = types.ModuleType(name)
     exec(compile(source.replace("weedtw.raft.", package + "."), str(path), "exec"), module.__dict__)
     return module
