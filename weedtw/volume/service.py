@@ -38,6 +38,7 @@ from weedtw.volume.copies import OtherCopies
 from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
+from weedtw.volume.memory import give_back
 from weedtw.volume.needles import Needles
 from weedtw.volume.notices import Notices
 from weedtw.volume.proxy import Proxy
@@ -286,6 +287,7 @@ class VolumeService(Service):
         return looked.addErrback(self._check_failed)
 
     def _check_disks(self) -> None:
+        give_back()
         try:
             self.store.check_disks()
         finally:
