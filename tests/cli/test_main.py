@@ -28,6 +28,19 @@ class CommandCase(SynchronousTestCase):
         return status, out.getvalue(), err.getvalue()
 
 
+class FullTests(CommandCase):
+    """Standard output on a disk that takes no more."""
+
+    def test_one_line_and_no_traceback(self) -> None:
+        for words in (("help",), ("version",), ("help", "volume"), ("upload", "--help")):
+            err = io.StringIO()
+            with open("/dev/full", "w", encoding="ascii") as full:
+                self.patch(sys, "stdout", full)
+                self.patch(sys, "stderr", err)
+                self.assertEqual(command.main(words), 1)
+            self.assertEqual(err.getvalue(), "weedtw: standard output: No space left on device\n")
+
+
 class HelpTests(CommandCase):
     """Help in all its spellings."""
 

@@ -308,6 +308,18 @@ def test_nobody_reading_the_results_is_no_crash(cluster: Cluster) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("words", ["status", "status --json", "upload --json report.txt", "upload report.txt"])
+def test_results_that_cannot_be_written_are_one_line(cluster: Cluster, words: str) -> None:
+    (cluster.folder / "report.txt").write_bytes(b"text")
+    command, *rest = words.split()
+    whole = [*WEEDTW, command, "--master", cluster.master, *rest]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            whole, stdout=full, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False, cwd=cluster.folder
+        )
+    assert (done.returncode, done.stderr) == (1, f"weedtw {command}: standard output: No space left on device\n")
+
+
 def test_status_shows_masters_servers_and_volumes(cluster: Cluster) -> None:
     done = cluster.run("status")
     assert (done.returncode, done.stderr) == (0, "")

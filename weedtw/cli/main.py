@@ -5,11 +5,11 @@ and returns the exit status.  The three daemons are started by `weedtw.cli.run`.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from weedtw import __version__
+from weedtw.cli.report import drop_output
 from weedtw.config.options import LOG
 from weedtw.config.vocabulary import PROGRAMS, nearest, vocabulary
 
@@ -48,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"weedtw: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `weedtw help | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
+        return 1
+    except OSError as error:
+        if error.filename is not None:  # of a file; what is printed has no name
+            raise
+        drop_output()
+        print(f"weedtw: standard output: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before a daemon has its own way to stop
         return 130

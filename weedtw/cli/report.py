@@ -2,13 +2,16 @@
 
 import io
 import json
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from weedtw.errors import StorageError
 from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
@@ -113,8 +116,33 @@ class Report:
             from rich.text import Text
 
             self._progress.console.print(Text(text), soft_wrap=True)  # above the bars, which stay below
-        else:
+        elif error:
             print(text, file=stream, flush=True)
+        else:
+            say(text)
+
+
+def say(text: str = "") -> None:
+    """Print on standard output at once; raises StorageError when that cannot be written, BrokenPipeError unread."""
+    with _on_output():
+        print(text, flush=True)
+
+
+@contextmanager
+def _on_output() -> Iterator[None]:
+    """Make StorageError of what standard output raises; what it did not take is dropped, or it would fail again."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise StorageError("standard output", error.strerror or str(error)) from error
+
+
+def drop_output() -> None:
+    """From now on what is printed on standard output goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(console: "Console", title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -127,9 +155,9 @@ def table(console: "Console", title: str, columns: Iterable[str], rows: Iterable
         grid.add_column(column.lstrip("#"), justify="right" if column.startswith("#") else "left", no_wrap=True)
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
-    with console.capture() as captured:
+    with _on_output(), console.capture() as captured:
         console.print(grid)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    say("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def wide_console() -> "Console":

@@ -1,12 +1,15 @@
 """`weedtw master|volume|server`: the daemon with its own reactor and its own log."""
 
+import re
 import sys
 from collections.abc import Sequence
 
 from twisted.logger import (
     FilteringLogObserver,
+    LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     globalLogBeginner,
     textFileLogObserver,
 )
@@ -20,6 +23,8 @@ from weedtw.config.load import Loaded, load
 from weedtw.config.network import OwnNetwork
 from weedtw.config.vocabulary import Program
 from weedtw.errors import WeedError
+
+_OF_A_PORT = re.compile(r"Site starting on [0-9]+|\(TCP Port [0-9]+ Closed\)")
 
 
 def run(program: Program, arguments: Sequence[str]) -> int:
@@ -44,8 +49,18 @@ def run(program: Program, arguments: Sequence[str]) -> int:
 
 def _begin_logging(loaded: Loaded) -> None:
     make_observer = json_observer if loaded.log_format == "json" else textFileLogObserver
-    observer = FilteringLogObserver(make_observer(sys.stderr), [shown_from(loaded.log_level)])
+    predicates = [shown_from(loaded.log_level), *([] if loaded.log_level == "debug" else [no_ports])]
+    observer = FilteringLogObserver(make_observer(sys.stderr), predicates)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def no_ports(event: LogEvent) -> PredicateResult:
+    """Leave out Twisted's lines about ports, which have no level of their own.
+
+    One of them stood before the reason when a daemon had taken its port and could not start for another.
+    """
+    text = str(event.get("log_text", "")) if event.get("log_namespace") == "log_legacy" else ""
+    return PredicateResult.no if _OF_A_PORT.fullmatch(text) else PredicateResult.maybe
 
 
 def shown_from(level: str) -> LogLevelFilterPredicate:

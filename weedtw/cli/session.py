@@ -4,7 +4,6 @@ Results go to standard output, one line each; errors and progress to standard er
 when everything succeeded, 1 when something failed, 2 when the command line made no sense, 130 after Ctrl-C.
 """
 
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from weedtw.cli.report import Report
-from weedtw.errors import WeedError
+from weedtw.cli.report import Report, drop_output
+from weedtw.errors import StorageError, WeedError
 
 if TYPE_CHECKING:
     from weedtw.client import Client
@@ -89,7 +88,7 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
             report.failed("", "interrupted")
             raise SystemExit(INTERRUPTED) from None
         except BrokenPipeError:  # `weedtw upload … | head`: nobody reads the results any more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            drop_output()
             raise SystemExit(FAILED) from None
         if report.failures:
             raise SystemExit(FAILED)
@@ -141,14 +140,15 @@ async def in_order(
 ) -> None:
     """Await `work` of every item, several at a time, and call what each returns in the order of the items.
 
-    When nobody reads the results any more (BrokenPipeError) nothing new is begun, but what is under way comes to its
-    end before the error is raised: cancelled, it would leave halves behind that then have to be deleted.
+    When results cannot be shown any more (nobody reads them, or the disk that takes them is full) nothing new is
+    begun, but what is under way comes to its end before the error is raised: cancelled, it would leave halves behind
+    that then have to be deleted.
     """
     from weedtw.client.gather import each
 
     finished: dict[int, Callable[[], None]] = {}
     shown = 0
-    unread: BrokenPipeError | None = None
+    unread: BrokenPipeError | StorageError | None = None
 
     async def one(numbered: tuple[int, T]) -> None:
         nonlocal shown, unread
@@ -160,7 +160,7 @@ async def in_order(
             while shown in finished and unread is None:
                 finished.pop(shown)()
                 shown += 1
-        except BrokenPipeError as error:
+        except (BrokenPipeError, StorageError) as error:
             unread = error
 
     await each(enumerate(items), one, at_once)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from weedtw.cli.report import Report, printable, table, wide_console
+from weedtw.cli.report import Report, printable, say, table, wide_console
 from weedtw.cli.session import command, invoke, json_option, masters_option, run
 from weedtw.formats.size import format_size
 
@@ -36,7 +36,7 @@ def status(masters: str, as_json: bool) -> int:
     async def work(client: "Client", report: Report) -> None:
         found = await client.status()
         if as_json:
-            print(json.dumps(_as_json(found), indent=2))
+            say(json.dumps(_as_json(found), indent=2))
         else:
             _show(wide_console(), found)
         for master in found.masters:
@@ -55,21 +55,21 @@ def _as_json(found: "ClusterStatus") -> dict[str, Any]:
 
 def _show(console: "Console", found: "ClusterStatus") -> None:
     table(console, "Masters", ("ADDRESS", "STATE"), ((one.address, _state(one)) for one in found.masters))
-    print()
+    say()
     rows = [
         (one.data_center, one.rack, one.url, str(one.volumes), str(one.max_volumes), _page(one))
         for one in sorted(found.servers, key=lambda one: (one.data_center, one.rack, one.url))
     ]
     table(console, "Volume servers", ("DATA CENTER", "RACK", "ADDRESS", "#VOLUMES", "#MAX", "PAGE"), rows)
-    print()
+    say()
     columns = ("COLLECTION", "COPIES", "TTL", "#VOLUMES", "#FILES", "#SIZE", "#DELETED", "#READ-ONLY")
     table(console, "Volumes", columns, _by_collection(found.volumes))
     for remarks in (_of_servers(found), list(_of_volumes(found.volumes))):
         if remarks:
-            print()
-            print("\n".join(map(printable, remarks[:_MOST_REMARKS])))
+            say()
+            say("\n".join(map(printable, remarks[:_MOST_REMARKS])))
         if len(remarks) > _MOST_REMARKS:
-            print(f"... and {len(remarks) - _MOST_REMARKS} more such lines; --json lists all")
+            say(f"... and {len(remarks) - _MOST_REMARKS} more such lines; --json lists all")
 
 
 def _page(server: "ServerStatus") -> str:
