@@ -3,9 +3,11 @@
 import re
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
@@ -13,6 +15,7 @@ from twisted.logger import (
     globalLogBeginner,
     textFileLogObserver,
 )
+from zope.interface import provider
 
 from weedtw import __version__
 from weedtw.cli.daemon import MISUSED, give_up
@@ -49,12 +52,15 @@ def run(program: Program, arguments: Sequence[str]) -> int:
 
 def _begin_logging(loaded: Loaded) -> None:
     make_observer = json_observer if loaded.log_format == "json" else textFileLogObserver
-    predicates = [shown_from(loaded.log_level), *([] if loaded.log_level == "debug" else [no_ports])]
+    predicates: list[ILogFilterPredicate] = [shown_from(loaded.log_level)]
+    if loaded.log_level != "debug":
+        predicates.append(no_ports)
     observer = FilteringLogObserver(make_observer(sys.stderr), predicates)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
-def no_ports(event: LogEvent) -> PredicateResult:
+@provider(ILogFilterPredicate)
+def no_ports(event: LogEvent) -> Any:
     """Leave out Twisted's lines about ports, which have no level of their own.
 
     One of them stood before the reason when a daemon had taken its port and could not start for another.
