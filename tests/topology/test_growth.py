@@ -192,8 +192,8 @@ class Missing(SynchronousTestCase):
     def test_too_few_of_each(self) -> None:
         servers = [server("a:1"), server("b:1", room=0), server("c:1", rack="r2", room=0)]
         assert "2 data centers with a free volume slot, there are 1" in self.refusal(servers, "100")
-        assert "2 such racks in one of them, there are 1" in self.refusal(servers, "010")
-        assert "2 such servers in one rack, there are 1" in self.refusal(servers, "001")
+        assert "2 racks with a free volume slot in one data center, there are 1" in self.refusal(servers, "010")
+        assert "2 servers with a free volume slot in one rack, there are 1" in self.refusal(servers, "001")
 
     def test_enough_of_each_but_not_together(self) -> None:
         servers = [

@@ -143,8 +143,8 @@ def _shortages(mains: Sequence[tuple[str, str]], racks: _Racks, replication: Rep
     servers_in_rack = max(len(racks.by_rack[place]) for place in mains)
     places = (
         (replication.other_dcs, len(racks.by_center), "data centers with a free volume slot"),
-        (replication.other_racks, racks_beside + 1, "such racks in one of them"),
-        (replication.same_rack, servers_in_rack, "such servers in one rack"),
+        (replication.other_racks, racks_beside + 1, "racks with a free volume slot in one data center"),
+        (replication.same_rack, servers_in_rack, "servers with a free volume slot in one rack"),
     )
     short = [f"{others + 1} {what}, there are {have}" for others, have, what in places if have <= others]
     return short or ["all of them in one place: no rack has enough servers and enough other racks beside it"]
