@@ -24,7 +24,8 @@ TEXT = b"words that repeat and repeat " * 100
 
 @pytest_twisted.async_yield_fixture
 async def pair(cluster: Any) -> Any:
-    made = await cluster.start(2)
+    """Two servers with a copy each; the first is the one that orders changes."""
+    made = sorted(await cluster.start(2), key=lambda server: server.address)
     await cluster.volume(3, made, replication="001")
     yield made
 
@@ -127,6 +128,18 @@ async def test_a_dead_copy_fails_writes_and_deletes(cluster: Any, pair: Any) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_nor_are_there_any_without_the_copy_that_orders_them(cluster: Any, pair: Any) -> None:
+    await cluster.put(pair[0], FID, b"before", "a/b")
+    address = pair[0].address
+    await cluster.stop(pair[0])
+    cluster.master.extra[3] = [address]
+    for change in (cluster.put(pair[1], FID, b"after", "a/b"), cluster.delete(pair[1], FID)):
+        answer = await change
+        assert (answer.status, answer["Retry-After"]) == (503, "1")
+    assert needle(pair[1]).data == b"before"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_delete_that_fails_on_one_copy_restores_the_other(
     cluster: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +195,43 @@ async def test_writes_through_one_server_come_in_one_order(cluster: Any, pair: A
     for _, answer in await DeferredList(writes):
         assert answer.status == 201
     assert needle(pair[0]).data == needle(pair[1]).data
+
+
+@pytest_twisted.ensureDeferred
+async def test_changes_through_both_servers_at_once_leave_the_copies_alike(cluster: Any, pair: Any) -> None:
+    assert (await cluster.put(pair[0], FID, b"before", "a/b")).status == 201
+    for _ in range(5):
+        changes = [
+            Deferred.fromCoroutine(
+                cluster.put(pair[number % 2], FID, b"%d" % number * 1000, "a/b")
+                if number % 5
+                else cluster.delete(pair[number % 2], FID)
+            )
+            for number in range(20)
+        ]
+        for _, answer in await DeferredList(changes, fireOnOneErrback=True):
+            assert answer.status in {201, 202, 204, 404}
+        first, second = [await cluster.get(server, FID) for server in pair]
+        assert (first.status, first.body) == (second.status, second.body)
+        assert (await cluster.put(pair[0], FID, b"again", "a/b")).status in {201, 204}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_is_answered_alike_whoever_is_asked(cluster: Any, pair: Any) -> None:
+    for number, server in enumerate(pair):
+        body = b"%d" % number * 10
+        assert (await cluster.put(server, FID, body, "a/b", Content_MD5="wrong")).status == 400
+        stored = await cluster.post(server, FID + "?ts=7", body, "a.b", "a/b", Seaweed_Tag="t")
+        assert (stored.status, stored.json["name"], stored.json["size"]) == (201, "a.b", 10)
+        assert stored["ETag"] == (await cluster.get(pair[1 - number], FID))["ETag"]
+        assert {needle(each).last_modified for each in pair} == {7}
+        assert {needle(each).pairs for each in pair} == {b'{"Tag":"t"}'}
+    for server in pair:
+        assert (await cluster.delete(server, "/3,0100000001")).status == 400  # another cookie
+    for server in pair:
+        await cluster.put(server, FID, b"x" * 10, "a/b")
+        answer = await cluster.delete(server, FID)
+        assert (answer.status, answer.json) == (202, {"size": 10})
 
 
 @pytest_twisted.ensureDeferred

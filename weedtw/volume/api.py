@@ -166,6 +166,8 @@ class Api:
             self.store.find(file_id.volume_id)
         except VolumeNotFound:
             return await self._write_elsewhere(request, parameters, file_id)
+        if await self._is_handed_on(request, parameters, file_id):
+            return None
         offer = read_offer(request, parameters)
         stored: Stored = await uninterrupted(self.needles.write(file_id, offer))
         request.setHeader(b"ETag", f'"{stored.etag}"')
@@ -176,6 +178,15 @@ class Api:
         if stored.unchanged:
             return empty_response(request, 204)
         return json_response(request, _upload_value(offer, stored), 201)
+
+    async def _is_handed_on(self, request: Request, parameters: Params, file_id: FileId) -> bool:
+        """Whether another copy has answered, since it is the one that orders the changes of this file."""
+        if parameters.text("type") == "replicate" or is_marked(request, parameters):
+            return False
+        orderer = await self.needles.orderer(file_id)
+        if orderer is not None:
+            await uninterrupted(self.proxy.hand_on(request, file_id.volume_id, orderer))
+        return orderer is not None
 
     async def _write_elsewhere(self, request: Request, parameters: Params, file_id: FileId) -> bytes | None:
         if parameters.text("type") == "replicate":  # meant for a copy that this server does not have
@@ -197,6 +208,8 @@ class Api:
                 return await self.proxy.answer(request, parameters, file_id.volume_id, body)
             except VolumeNotFound:
                 return _nothing_deleted(request, error)
+        if await self._is_handed_on(request, parameters, file_id):
+            return None
         size = await self.needles.delete(
             file_id,
             fsync=parameters.flag("fsync"),

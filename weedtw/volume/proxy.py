@@ -74,6 +74,11 @@ class Proxy:
         await _pass_on(request, response)
         return None
 
+    async def hand_on(self, request: Request, volume_id: int, address: str) -> None:
+        """Let the server at `address` answer a write or delete, whatever `mode` is; raises as `answer` does."""
+        response = await self._ask(request, request.body, volume_id, (Location(address, address),))
+        await _pass_on(request, response)
+
     async def _holders(self, volume_id: int) -> tuple[Location, ...]:
         found = await self.locations.find(volume_id)
         holders = tuple(location for location in found if location.url != self.address)
