@@ -142,6 +142,15 @@ class DaemonTests(SynchronousTestCase):
             for any_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 self.assertIs(self.signals.handlers[any_number], signal.SIG_IGN)
 
+    def test_signals_that_come_at_once_stop_once(self) -> None:
+        """Python has noted the second before the first could change what is done about it."""
+        self.begin(self.daemon())
+        act = self.signals.handlers[signal.SIGTERM]
+        assert callable(act)
+        for _ in range(2):
+            act(signal.SIGTERM, None)
+        self.assertEqual(self.reactor.stops, 1)
+
     def test_signal_while_folders_are_opened(self) -> None:
         daemon = self.daemon()
         self.services[1].prepare = lambda: self.signals.send(signal.SIGTERM)  # type: ignore[method-assign]

@@ -56,6 +56,7 @@ class Daemon(MultiService):
         self._notes = notes
         self._reactor = reactor
         self._stopped_by = 0  # the signal that came while the services started
+        self._is_stopping = False
         for service in services:
             service.setServiceParent(self)
 
@@ -93,6 +94,9 @@ class Daemon(MultiService):
 
     def _stop(self, number: int, *_: object) -> None:
         _on_signals(signal.SIG_IGN)  # stopping is bounded; once is enough
+        if self._is_stopping:  # two signals came at once: Python calls for both what was set when they came
+            return
+        self._is_stopping = True
         self.log.info("received {name}, stopping", name=signal.Signals(number).name)
         self._reactor.callFromThread(self._reactor.stop)
 
