@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 from weedtw.raft.core import RaftCore, ReadState, Settings
 from weedtw.raft.leader import Leader
 from weedtw.raft.membership import Member, Membership
-from weedtw.raft.messages import Append, AppendReply, Entry, HardState, Heartbeat, Message, Snapshot, VoteReply
+from weedtw.raft.messages import (
+    Append,
+    AppendReply,
+    Entry,
+    HardState,
+    Heartbeat,
+    HeartbeatReply,
+    Message,
+    Snapshot,
+    VoteReply,
+)
 from weedtw.raft.storage import MemoryStorage, StoredState, Update
 from weedtw.raft.tracker import Progress
 
@@ -140,6 +150,11 @@ class Solo:
         """A leader's entries of these terms behind `prev`."""
         return self.step(Append(leader, "1", term, *prev, entries(terms, prev[0] + 1), commit))
 
-    def beat(self, term: int, *, leader: str = "2", number: int = 1) -> list[Message]:
+    def beat(self, term: int, *, leader: str = "2", number: int = 1, commit: int = 0) -> list[Message]:
         """A leader's heartbeat."""
-        return self.step(Heartbeat(leader, "1", term, 0, number))
+        return self.step(Heartbeat(leader, "1", term, commit, number))
+
+    def answer_heartbeat(self, node: str) -> list[Message]:
+        """`node` has heard the latest heartbeat."""
+        latest = max(event.round for event in self.events if isinstance(event, Heartbeat) and event.to == node)
+        return self.step(HeartbeatReply(node, "1", self.core.term, latest))

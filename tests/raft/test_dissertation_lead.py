@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.raft.solo import LONG, SETTINGS, Solo
 from tests.raft.stage import Stage
-from weedtw.errors import ChangeRefused, NotLeader, TooBusy, Unavailable
+from weedtw.errors import BadRequest, ChangeRefused, NotLeader, TooBusy, Unavailable
 from weedtw.raft.membership import Remove
 from weedtw.raft.messages import Append, Heartbeat, HeartbeatReply, Message, TimeoutNow, VoteReply, VoteRequest
 from weedtw.raft.storage import Update
@@ -75,9 +75,9 @@ class SteppingDown(SynchronousTestCase):
     def test_a_leader_without_a_majority_steps_down(self) -> None:
         """When an election timeout passes without an answer from a majority, so that clients look elsewhere."""
         node = decided("12345")
-        for number in range(SETTINGS.election):
+        for _ in range(SETTINGS.election):
             self.assertEqual(node.core.role.name, "leader")
-            node.step(HeartbeatReply("2", "1", 1, number))
+            node.answer_heartbeat("2")
             node.tick()
         self.assertEqual((node.core.role.name, node.core.term), ("follower", 1))
 
@@ -93,7 +93,7 @@ class SteppingDown(SynchronousTestCase):
         """However long."""
         node = decided("12345")
         for number in range(3 * LONG):
-            node.step(HeartbeatReply("2345"[number % 2], "1", 1, number))
+            node.answer_heartbeat("2345"[number % 2])
             node.tick()
         self.assertEqual(node.core.role.name, "leader")
 
@@ -176,7 +176,15 @@ class Reads(SynchronousTestCase):
         node.lead()
         node.acknowledge("2", 1)
         self.read(node, "question")
-        node.step(HeartbeatReply("4", "1", 1, 9))
+        node.answer_heartbeat("4")
+        self.assertEqual(self.answers(node), [])
+
+    def test_an_answer_to_what_was_never_sent_proves_nothing(self) -> None:
+        """Rounds are numbered by the leader; a higher number than its latest is nobody's honest answer."""
+        node = decided()
+        self.read(node, "question")
+        with self.assertRaises(BadRequest):
+            node.core.step(HeartbeatReply("2", "1", 1, 99))
         self.assertEqual(self.answers(node), [])
 
 
@@ -221,9 +229,9 @@ class Lease(SynchronousTestCase):
         node.step(HeartbeatReply("2", "1", 1, 1))
         node.do(lambda core: core.transfer("2"))
         self.assertFalse(node.core.has_lease())
-        for number in range(2, LONG):
+        for _ in range(LONG):
             node.tick()
-            node.step(HeartbeatReply("2", "1", 1, number))
+            node.answer_heartbeat("2")
         self.assertEqual(node.core.role.name, "leader")
         self.assertFalse(node.core.has_lease())
 

@@ -85,3 +85,10 @@ class InstallSnapshot(SynchronousTestCase):
         node = Solo()
         with self.assertRaises(BadRequest):
             node.step(SnapshotChunk("2", "1", 2, 5, 1, NEW, 0, node.settings.max_snapshot + 1, b""))
+
+    def test_nor_one_from_the_future(self) -> None:
+        """Not in the figure: what it covers cannot be of a later term than the leader that sends it."""
+        node = Solo()
+        with self.assertRaises(BadRequest):
+            node.step(SnapshotChunk("2", "1", 2, 5, 3, NEW, 0, 1, b"x"))
+        self.assertEqual((node.restored, node.core.log.last_index), ([], 0))

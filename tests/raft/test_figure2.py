@@ -183,6 +183,26 @@ class AppendEntries(SynchronousTestCase):
             node.append((2, 1), [1], term=1, commit=commit)
             self.assertEqual(node.core.log.commit, expected)
 
+    def test_5_nor_does_a_heartbeat_commit_what_is_not_known_to_match(self) -> None:
+        """Receiver 5, for heartbeats, which carry no entries: entries of older terms may be another leader's."""
+        node = Solo(log=[1, 1, 1], term=2)
+        for known, terms in ((0, []), (2, [1, 1]), (2, [1])):
+            node.append((0, 0), terms, term=2)
+            for commit in (3, 4, 2**62):
+                (answer,) = node.beat(2, commit=commit)
+                self.assertEqual(answer, HeartbeatReply("1", "2", 2, round=1))
+                self.assertEqual(node.core.log.commit, known)
+        node.append((2, 1), [2], term=2)
+        node.beat(2, commit=9)
+        self.assertEqual(node.core.log.commit, 3)
+
+    def test_5_a_restarted_follower_commits_what_its_leader_has_made(self) -> None:
+        """A log that ends with an entry of the term is its leader's all along: nothing has to be sent again."""
+        node = Solo(log=[1, 1, 2], term=2, commit=1)
+        for commit, expected in ((2, 2), (9, 3)):
+            node.beat(2, commit=commit)
+            self.assertEqual(node.core.log.commit, expected)
+
     def test_a_higher_term_in_an_answer_ends_the_lead(self) -> None:
         """term in the result is for the leader to update itself."""
         node = Solo()

@@ -21,11 +21,18 @@ MODULES = ("membership", "messages", "storage", "log", "tracker", "leader", "rol
 
 @attrs.frozen
 class Mutant:
-    """One bug: what to exchange in which module."""
+    """One bug: what to exchange in which module; in `also` as well, where two places guard against the same."""
 
     module: str
     old: str
     new: str
+    also: "Mutant | None" = None
+
+    def within(self, module: str) -> "Mutant | None":
+        """The part of it that is to be planted in `module`."""
+        if self.module == module:
+            return self
+        return None if self.also is None else self.also.within(module)
 
 
 def load(name: str) -> Subject:
@@ -36,11 +43,13 @@ def load(name: str) -> Subject:
         return attrs.evolve(ORIGINAL, name=name, process=_altered(package, Path(tests.sim.process.__file__), mutant))
     if package not in sys.modules:
         folder = Path(weedtw.raft.__path__[0])
-        _text(folder / f"{mutant.module}.py", mutant)  # complains before anything is half made
+        parts = {module: mutant.within(module) for module in MODULES}
+        for module, part in parts.items():
+            if part is not None:
+                _text(folder / f"{module}.py", part)  # complains before anything is half made
         sys.modules[package] = types.ModuleType(package)
-        for module in MODULES:
-            changed = mutant if module == mutant.module else None
-            _altered(f"{package}.{module}", folder / f"{module}.py", changed, package)
+        for module, part in parts.items():
+            _altered(f"{package}.{module}", folder / f"{module}.py", part, package)
     return Subject.of_package(name, package)
 
 
@@ -102,7 +111,12 @@ MUTANTS = {
     ),
     "stale append truncates": Mutant("log", "if self.matches(entry.index, entry.term):", "if False:"),
     "heartbeat commits what may not match": Mutant(
-        "leader", "commit = min(core.log.commit, progress.match)", "commit = core.log.commit"
+        "leader",
+        "commit = min(core.log.commit, progress.match)",
+        "commit = core.log.commit",
+        Mutant(
+            "roles", "min(message.commit, self._known_to_match())", "min(message.commit, self.core.log.last_index)"
+        ),
     ),
     "own entries counted before they are stored": Mutant(
         "leader", "matched[core.id] = log.stable", "matched[core.id] = log.last_index"

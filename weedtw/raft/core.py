@@ -127,7 +127,7 @@ class RaftCore:
         self.role.tick()
 
     def step(self, message: Message) -> None:
-        """A message has arrived."""
+        """A message has arrived.  Raises `BadRequest`, and nothing else, for some that no honest node would send."""
         self._lost.discard(message.sender)
         if message.term > self.term and not self._enter_term_of(message):
             return

@@ -221,6 +221,8 @@ class Leader:
         self._send_to(reply.sender, progress)
 
     def _on_heartbeat_reply(self, reply: HeartbeatReply, progress: Progress) -> None:
+        if reply.round > self._round:
+            raise BadRequest(f"{reply.sender} answers heartbeat {reply.round}, which was never sent")
         progress.round = max(progress.round, reply.round)
         self._answer_reads()
         # Heartbeats come through but an answer does not: what was sent is lost, send it again.

@@ -45,6 +45,7 @@ class Follower:
         self.core = core
         self.deadline = core.now + core.election_timeout()
         self._silent_since = core.now
+        self._matched = core.log.commit
         self._incoming: _Incoming | None = None
 
     def tick(self) -> None:
@@ -63,7 +64,7 @@ class Follower:
                 self._on_append(message)
             case Heartbeat():
                 self._heard_from(message.sender)
-                self.core.log.commit_to(message.commit)
+                self.core.log.commit_to(min(message.commit, self._known_to_match()))
                 self.core.send(HeartbeatReply(self.core.id, message.sender, self.core.term, message.round))
             case SnapshotChunk():
                 self._heard_from(message.sender)
@@ -137,13 +138,27 @@ class Follower:
                 )
             )
 
+    def _known_to_match(self) -> int:
+        """How far this log is the leader's; a heartbeat that commits more is not believed.
+
+        So far as the leader's entries were accepted in this role; and all of it when it ends with an entry of this
+        term, which nobody but the leader can have made.  A node that has restarted knows it by that.
+        """
+        log = self.core.log
+        if log.last_term == self.core.term:
+            return log.last_index
+        return min(self._matched, log.last_index)
+
     def _accept(self, leader: NodeId, index: int) -> None:
+        self._matched = max(self._matched, index)
         self.core.send(AppendReply(self.core.id, leader, self.core.term, index))
 
     def _on_chunk(self, chunk: SnapshotChunk) -> None:
         core, log = self.core, self.core.log
         if chunk.total > core.settings.max_snapshot:
             raise BadRequest(f"a snapshot of {chunk.total} bytes is over the limit of {core.settings.max_snapshot}")
+        if chunk.index_term > chunk.term:
+            raise BadRequest(f"a snapshot of term {chunk.index_term} cannot come from a leader of term {chunk.term}")
         if chunk.index <= log.commit or log.matches(chunk.index, chunk.index_term):
             # It holds nothing that is not here already; all up to it is committed.
             log.commit_to(chunk.index)
