@@ -49,6 +49,11 @@ LIKELY = {
     errors.PeerError("a:1", "refused"): 502,
     errors.Unreachable("a:1", "refused"): 502,
     errors.Unavailable("no leader"): 503,
+    errors.NotLeader("b"): 503,
+    errors.TooBusy("too much is uncommitted"): 503,
+    errors.MaybeCommitted(7, "the leader has changed"): 503,
+    errors.ChangeRefused("b is no member"): 409,
+    errors.StoreFailed("/d/raft.db", "I/O error"): 500,
     errors.VolumeFull("/d/1.dat", "32 GB"): 507,
 }
 
@@ -190,6 +195,7 @@ class ErrorTests(AnswerTestCase):
             self.assertEqual((answer.status, answer.json), (status, {"error": str(error)}), error)
             self.assertEqual(answer.headers["content-type"], "application/json")
             self.assertGreater(len(answer.json["error"]), 5)
+            self.assertEqual("retry-after" in answer.headers, status == 503)
 
     def test_every_error_that_a_request_can_meet_has_a_status(self) -> None:
         for kind in STATUS:

@@ -45,6 +45,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.NoRoom: 406,
     errors.ReadOnlyVolume: 409,
     errors.VolumeExists: 409,
+    errors.ChangeRefused: 409,  # whether it may be possible later stands in its reason
     errors.PreconditionFailed: 412,
     errors.RangeNotSatisfiable: 416,
     errors.StorageError: 500,
@@ -52,6 +53,9 @@ STATUS: dict[type[BaseException], int] = {
     errors.WeedError: 500,
     errors.PeerError: 502,
     errors.Unavailable: 503,
+    errors.NotLeader: 503,
+    errors.TooBusy: 503,
+    errors.MaybeCommitted: 503,
     errors.VolumeFull: 507,
 }
 
@@ -80,6 +84,8 @@ def error_headers(error: BaseException) -> list[tuple[bytes, bytes]]:
     """The headers that belong to this error: Retry-After, Allow, Content-Range."""
     if isinstance(error, errors.Unavailable):
         return [(b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after)))]
+    if isinstance(error, errors.NotLeader | errors.TooBusy | errors.MaybeCommitted):
+        return [(b"Retry-After", b"1")]
     if isinstance(error, errors.MethodNotAllowed):
         return [(b"Allow", ", ".join(error.allowed).encode("latin-1", "replace"))]
     if isinstance(error, errors.RangeNotSatisfiable):
