@@ -308,6 +308,11 @@ class BadBeat(WeedError):
         return self.reason
 
 
+@attrs.frozen(auto_exc=True, slots=False)
+class NotJoined(BadBeat):
+    """The master does not belong to a cluster yet, so it takes no volume servers; ask again in a moment."""
+
+
 # ------------------------------------------------------------------ the client
 
 

@@ -9,13 +9,14 @@ from weedtw.errors import NoRoom
 from weedtw.topology.state import (
     MAX_KEY,
     MAX_VOLUME_ID,
+    MOST_VOLUME_IDS,
     AllocateVolumeIds,
     ClusterState,
     Command,
     ExtendKeys,
+    FinishVolumes,
     ForgetServer,
     KeyRange,
-    MintCluster,
     RaiseKeys,
     RaiseVolumeIds,
     RegisterServer,
@@ -29,8 +30,8 @@ ADDRESSES = st.sampled_from(["a:1", "b:1", "c:1"])
 UUIDS = st.lists(st.sampled_from(["u1", "u2", "u3", "u4"]), unique=True, max_size=3).map(tuple)
 NUMBERS = st.one_of(st.integers(0, 1000), st.integers(0, MAX_KEY))
 COMMANDS: st.SearchStrategy[Command] = st.one_of(
-    st.builds(MintCluster, st.sampled_from(["one", "other"])),
     st.builds(AllocateVolumeIds, st.one_of(st.integers(0, 20), st.integers(0, MAX_VOLUME_ID))),
+    st.builds(FinishVolumes, st.lists(st.integers(1, 40), max_size=5).map(tuple)),
     st.builds(RaiseVolumeIds, NUMBERS),
     st.builds(ExtendKeys, st.one_of(NUMBERS, st.just(MAX_KEY + 1))),
     st.builds(RaiseKeys, NUMBERS),
@@ -55,7 +56,8 @@ class AnyCommands(SynchronousTestCase):
                 continue
             assert state.max_volume_id >= before.max_volume_id
             assert state.key_high_water >= before.key_high_water
-            assert before.cluster_id in {None, state.cluster_id}
+            assert list(state.growing) == sorted(set(state.growing))
+            assert all(volume_id <= state.max_volume_id for volume_id in state.growing)
             owned = [uuid for server in state.servers.values() for uuid in server.uuids]
             assert len(owned) == len(set(owned))
             if isinstance(command, AllocateVolumeIds) and command.count < 100:
@@ -126,10 +128,22 @@ class Servers(SynchronousTestCase):
         assert state.apply(ForgetServer("a:1")) == (state, False)
 
 
+class Growing(SynchronousTestCase):
+    def test_what_is_allocated_counts_as_growing_until_it_is_finished(self) -> None:
+        state, first = ClusterState(max_volume_id=6).apply(AllocateVolumeIds(3))
+        assert (first, state.growing) == (7, (7, 8, 9))
+        state, finished = state.apply(FinishVolumes((8, 99)))
+        assert (finished, state.growing) == (1, (7, 9))
+
+    def test_no_more_at_a_time_than_can_be_remembered(self) -> None:
+        with pytest.raises(NoRoom):
+            ClusterState().apply(AllocateVolumeIds(MOST_VOLUME_IDS + 1))
+
+
 class Texts(SynchronousTestCase):
     def test_what_was_not_written_by_us_is_refused(self) -> None:
         for text in (
-            "", "[]", "7", '{"do":"dance"}', '{"do":["mint_cluster"]}', '{"do":"extend_keys"}',
+            "", "[]", "7", '{"do":"dance"}', '{"do":["extend_keys"]}', '{"do":"extend_keys"}',
             '{"do":"extend_keys","upto":"1"}', '{"do":"extend_keys","upto":true}',
             '{"do":"extend_keys","upto":1,"more":2}', '{"do":"register_server","address":"a:1"}',
         ):  # fmt: skip
@@ -139,7 +153,7 @@ class Texts(SynchronousTestCase):
             "",
             "{}",
             '{"servers":{}}',
-            '{"servers":[1],"cluster_id":null}',
+            '{"servers":[1],"growing":[],"max_volume_id":0,"key_high_water":0}',
             dump_state(ClusterState())[:-1],
         ):
             with pytest.raises(ValueError, match=r"."):

@@ -97,17 +97,16 @@ def build_server(settings: Settings, network: Network) -> ServerConfig:
 def _master(values: Values, network: Network) -> MasterConfig:
     peers = values["peers"] or ()
     ip = _advertised(values, peers, network)
-    for peer in peers:
-        if not _is_self(peer, ip, values["port"], network):
-            raise values.error(
-                "peers", f"{peer} is another master; this version serves with a single master, so it takes none"
-            )
+    others = tuple(dict.fromkeys(peer for peer in peers if not _is_self(peer, ip, values["port"], network)))
     if values["heartbeatInterval"] * 2 > values["electionTimeout"]:
         raise values.error("heartbeatInterval", "too long; it takes at most half of --electionTimeout")
     return MasterConfig(
         ip=ip,
         bind=values["ip.bind"] or _interface(ip),
         port=values["port"],
+        peers=others,
+        named=tuple(dict.fromkeys(peers)),
+        founder=len(others) < len(dict.fromkeys(peers)),
         mdir=os.path.expanduser(values["mdir"]),
         volume_size_limit_mb=values["volumeSizeLimitMB"],
         default_replication=values["defaultReplication"],

@@ -55,6 +55,9 @@ class MasterConfig:
     port: int = 9333
     mdir: str = "."
     peers: tuple[str, ...] = ()  # host:port of other masters; ourselves left out
+    named: tuple[str, ...] = ()  # all of --peers as they were typed, host:port each
+    founder: bool = False  # whether --peers names this master itself, so that it may found a cluster with the others
+    fast_election: bool = True  # whether to campaign at once when the leader's process is found to be gone
     volume_size_limit_mb: int = 30720
     default_replication: ReplicaPlacement = attrs.Factory(lambda: ReplicaPlacement.parse("000"))
     garbage_threshold: float = 0.3

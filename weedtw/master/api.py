@@ -35,7 +35,9 @@ from weedtw.http.responses import (
 )
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
+from weedtw.master.clusterapi import ClusterApi
 from weedtw.master.collection import Collections
+from weedtw.master.forward import Forwarder, led
 from weedtw.master.growth import Grower, Order
 from weedtw.master.pages import overview
 from weedtw.master.status import topology_status, volume_status
@@ -72,7 +74,9 @@ class MasterApi:
     vacuum: Vacuum
     collections: Collections
     submitter: Submitter
+    forwarder: Forwarder
     white_list: WhiteList
+    masters: ClusterApi
 
     def admit(self, request: Request) -> int | None:
         """Called with the head of a request: the most bytes its body may have, None for the usual limit."""
@@ -86,6 +90,7 @@ class MasterApi:
     @app.route("/dir/assign", methods=_DO)
     @endpoint
     @guarded
+    @led
     async def dir_assign(self, request: Request) -> bytes:
         """Give out file ids."""
         asked = params(request)
@@ -108,6 +113,7 @@ class MasterApi:
     @app.route("/submit", methods=["POST"])
     @endpoint
     @guarded
+    @led
     async def submit(self, request: Request) -> bytes:
         """Assign and upload in one."""
         asked = query(request)
@@ -154,6 +160,7 @@ class MasterApi:
     @app.route("/vol/grow", methods=_DO)
     @endpoint
     @guarded
+    @led
     async def vol_grow(self, request: Request) -> bytes:
         """Make volumes; answers how many."""
         try:
@@ -169,6 +176,7 @@ class MasterApi:
     @app.route("/vol/vacuum", methods=_DO)
     @endpoint
     @guarded
+    @led
     async def vol_vacuum(self, request: Request) -> bytes:
         """Vacuum all volumes with too much garbage; answers, when that is done, with the topology."""
         try:
@@ -182,6 +190,7 @@ class MasterApi:
     @app.route("/col/delete", methods=[*_DO, "DELETE"])
     @endpoint
     @guarded
+    @led
     async def col_delete(self, request: Request) -> bytes:
         """Delete a collection with all its files."""
         await uninterrupted(self.collections.delete(params(request).text("collection")))
@@ -217,13 +226,22 @@ class MasterApi:
         """Who leads."""
         ledger = self.cluster.ledger
         status: dict[str, Any] = {"IsLeader": ledger.is_leader, "Leader": ledger.leader_address or ""}
+        others = [address for address in self.cluster.masters if address != self.cluster.address]
+        if others:
+            status["Peers"] = others
         if ledger.state.max_volume_id:
             status["MaxVolumeId"] = ledger.state.max_volume_id
         return json_response(request, status)
 
+    @app.route("/cluster/", branch=True)
+    def cluster_masters(self, request: Request) -> Any:  # noqa: ARG002 - Klein's signature
+        """What is about the masters themselves."""
+        return self.masters.app.resource()
+
     @app.route("/cluster/forget", methods=["POST"])
     @endpoint
     @guarded
+    @led
     async def cluster_forget(self, request: Request) -> bytes:
         """Expect a volume server no longer; one that is connected is refused."""
         address = params(request).required("server")
@@ -244,9 +262,9 @@ class MasterApi:
     @app.route("/readyz", methods=["GET"])
     @endpoint
     async def readyz(self, request: Request) -> bytes:
-        """Whether ids can be given out."""
-        if not self.cluster.ledger.is_leader:
-            raise Unavailable("no master can decide now")
+        """Whether ids can be had here: from this master, or from the leader that it knows."""
+        if not self.cluster.ledger.is_leader and self.forwarder.leader is None:
+            raise Unavailable(self.forwarder.standing())
         return empty_response(request, 200)
 
     # -------------------------------------------------------------- for people

@@ -15,6 +15,7 @@ from weedtw.topology.server import Server
 
 PATIENCE = 8.0  # seconds that a request for a file id may wait for a volume
 SETTLING_PATIENCE = 5.0  # seconds of those it waits for volume servers to report
+GATHERING_STEP = 0.5  # seconds after which it is looked again whether volume servers may still be coming
 
 
 @attrs.frozen
@@ -58,11 +59,11 @@ class Assigner:
         Raises BadRequest for a place that does not exist, NoRoom when it can never be, Unavailable when it may be
         later.  Returns or raises within PATIENCE seconds, plus those that the ledger takes.
         """
-        if not self.cluster.ledger.is_leader:
-            raise Unavailable("no master can decide now; try again")
+        ledger = self.cluster.ledger
         while True:
             # The volume first: a server that came meanwhile may have raised the keys above those already taken.
             pick = self._pick(wish) or await self._wait_for_volume(wish)
+            await ledger.confirm()  # whatever was waited for: a master that leads no more gives out nothing
             key = self.cluster.keys.take_at_once(wish.count)
             if key is not None:
                 return self._assignment(pick, key, wish.count)
@@ -111,6 +112,10 @@ class Assigner:
         except WeedError as error:
             if under_way is not None and under_way[0] != wish.where:
                 return  # that was about another place: our own turn comes now
+            if isinstance(error, NoRoom) and self.cluster.is_gathering:
+                # All was started just now: whoever asks this early is not to hear of a lack of space.
+                await self.cluster.changes.wait(min(seconds, GATHERING_STEP))
+                return
             absent = self.cluster.absent()
             if absent and isinstance(error, NoRoom):
                 names = ", ".join(absent[:5])

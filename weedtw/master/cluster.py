@@ -17,6 +17,7 @@ from weedtw.topology.server import Server
 from weedtw.topology.tree import Topology
 
 LEAST_SETTLING = 3.0  # seconds
+LAST_COME = 1.5  # seconds after the last server came, in which the next one of a fresh cluster may come
 
 
 @attrs.define(eq=False)
@@ -34,11 +35,12 @@ class Cluster:
     rng: random.Random
     changes: Changes
     born: float
+    topology_grew: float = 0.0  # when a volume server that was not there before has come, on the clock
 
     @property
     def masters(self) -> tuple[str, ...]:
-        """The addresses of all masters."""
-        return (self.address,)
+        """The addresses of all masters; this one's alone while there is no cluster."""
+        return self.ledger.masters or (self.address,)
 
     def absent(self) -> list[str]:
         """The servers that belong to the cluster and have not reported since they were last connected."""
@@ -49,10 +51,21 @@ class Cluster:
 
     def awaited(self) -> list[str]:
         """The servers that this master has not seen yet, while it listens so shortly that they may be well."""
-        settling = max(LEAST_SETTLING, 2 * self.config.pulse_seconds)
-        if self.clock.seconds() - self.born >= settling:
+        if self.clock.seconds() - self.born >= self._settling:
             return []
         return [address for address in self.absent() if address not in self.topology.left]
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether volume servers are probably still coming: all has just been started, or the last came just now."""
+        now = self.clock.seconds()
+        return now - self.born < LEAST_SETTLING or (
+            now - self.born < self._settling and now - self.topology_grew < LAST_COME
+        )
+
+    @property
+    def _settling(self) -> float:
+        return max(LEAST_SETTLING, 2 * self.config.pulse_seconds)
 
     def locate(self, volume_id: int, collection: str = "") -> tuple[Server, ...]:
         """The servers with a copy of a volume, of that collection if one is named.

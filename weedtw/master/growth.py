@@ -1,7 +1,8 @@
 """Making new volumes on volume servers.
 
 A volume id is committed before the volume is made anywhere.  A volume of which not every copy could be made is
-taken back everywhere, and its id is never used again; until that is settled nobody is sent to it.
+taken back everywhere, and its id is never used again; until that is settled nobody is sent to it.  What a leader that
+died has left half made, or could not take back, is settled by `weedtw.master.orphans`.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from weedtw.master.flight import Flight, outcomes
 from weedtw.topology.growth import place_volume
 from weedtw.topology.layout import LayoutKey, Where
 from weedtw.topology.server import Server
-from weedtw.topology.state import AllocateVolumeIds
+from weedtw.topology.state import AllocateVolumeIds, FinishVolumes
 
 MAKE_TIMEOUT = 5.0  # seconds for a server to make an empty volume
 AT_ONCE = 16  # volumes being made at the same time
@@ -48,6 +49,8 @@ class Grower:
     log = Logger()
 
     cluster: Cluster
+    making: set[int] = attrs.Factory(set)  # ids of volumes under way here
+    _settled: list[int] = attrs.Factory(list)  # those that are not any more, and that is not written down yet
     _flights: dict[LayoutKey, tuple[Where, Flight[int]]] = attrs.Factory(dict)
     _again_at: dict[LayoutKey, float] = attrs.Factory(dict)  # when volumes may be made ahead again, on the clock
     _failures: dict[tuple[LayoutKey, Where], tuple[float, str]] = attrs.Factory(dict)  # when, on the clock, and why
@@ -122,6 +125,29 @@ class Grower:
             raise
         finally:
             self._flights.pop(order.key, None)
+            self._write_down_settled()
+
+    async def _allocate(self, count: int) -> int:
+        """The first of so many new volume ids in a row; raises NoRoom, Unavailable."""
+        first: int = await self.cluster.ledger.submit(AllocateVolumeIds(count))
+        self.making.update(range(first, first + count))
+        return first
+
+    def _settle(self, volume_id: int) -> None:
+        """All copies of a volume are made, or none: nobody has to look after it any more."""
+        self.making.discard(volume_id)
+        self._settled.append(volume_id)
+
+    def _write_down_settled(self) -> None:
+        settled, self._settled = self._settled, []
+        if settled:
+            work = Deferred.fromCoroutine(self.cluster.ledger.submit(FinishVolumes(tuple(settled))))
+            work.addErrback(self._not_written)
+
+    def _not_written(self, failure: Failure) -> None:
+        """Who comes to lead will find out."""
+        if failure.check(Unavailable) is None:
+            self.log.failure("while writing down which volumes are made", failure)
 
     def _note_failure(self, order: Order, reason: str) -> None:
         """Remember it, and log it unless it is what the last attempt met as well."""
@@ -138,7 +164,7 @@ class Grower:
         """How many were made; raises what kept the first one from being made when it is none."""
         places = await self._reserve_all(order)
         try:
-            first_id = await self.cluster.ledger.submit(AllocateVolumeIds(len(places)))
+            first_id = await self._allocate(len(places))
         except WeedError:
             for servers in places:
                 _unreserve(servers)
@@ -198,9 +224,11 @@ class Grower:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 while self.cluster.topology.key_of(volume_id) is not None:  # a server came that holds it already
-                    volume_id = await self.cluster.ledger.submit(AllocateVolumeIds(1))
+                    self._settle(volume_id)
+                    volume_id = await self._allocate(1)
                 failures = await self._make_copies(order.key, volume_id, servers)
             finally:
+                self.making.discard(volume_id)
                 _unreserve(servers)
             if not failures:
                 return
@@ -210,7 +238,11 @@ class Grower:
                     servers = self._reserve(order, frozenset(failed))
                 except NoRoom:
                     break
-                volume_id = await self.cluster.ledger.submit(AllocateVolumeIds(1))
+                try:
+                    volume_id = await self._allocate(1)
+                except WeedError:
+                    _unreserve(servers)
+                    raise
         raise Unavailable("no volume could be made: " + "; ".join(map(str, failures)))
 
     async def _make_copies(self, key: LayoutKey, volume_id: int, servers: Sequence[Server]) -> Sequence[PeerError]:
@@ -236,6 +268,7 @@ class Grower:
             if volume_id not in server.volumes:  # its own report may have been faster
                 topology.add_volume(server, _fresh(volume_id, key, now))
         topology.release(volume_id)
+        self._settle(volume_id)
         self.cluster.changes.announce()
         return []
 
@@ -250,10 +283,11 @@ class Grower:
         left_over = [failure for failure in left_over if failure.status != 404]
         if not left_over:
             self.cluster.topology.release(volume_id)
+            self._settle(volume_id)
         for failure in left_over:
             self.log.error(
                 "volume {id} was not made on all its servers and could not be deleted again: {reason}; "
-                "nobody writes to it, delete it there",
+                "nobody writes to it, and it will be tried again",
                 id=volume_id,
                 reason=str(failure),
             )

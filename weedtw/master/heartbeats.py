@@ -16,7 +16,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from weedtw.errors import BadBeat, WeedError
+from weedtw.errors import BadBeat, NotJoined, Unavailable, WeedError
 from weedtw.formats.beat import (
     MAX_LINE,
     Ack,
@@ -173,7 +173,8 @@ class Beats(LineReceiver):
             self.log.failure("while listening to {server}", failure, server=self.hello)
             self.refuse("the master made a mistake; its log has the particulars")
         else:
-            self.hub.complain(self, str(failure.value))
+            if failure.check(NotJoined) is None:  # that is said by the master itself
+                self.hub.complain(self, str(failure.value))
             self.refuse(str(failure.value))
 
     def _fell_silent(self) -> None:
@@ -196,6 +197,7 @@ class Heartbeats:
     connections: set[Beats] = attrs.Factory(set)
     _of_server: dict[str, Beats] = attrs.Factory(dict)  # by address
     _complaints: dict[str, str] = attrs.Factory(dict)  # the last one logged, by address
+    _highest_volume: int = 0  # the highest id that was ever reported here
     _is_closing: bool = False
 
     def protocol(self) -> Beats:
@@ -211,17 +213,40 @@ class Heartbeats:
     # -------------------------------------------------------------- coming
 
     async def register(self, hello: Hello) -> None:
-        """Make sure that the cluster expects this server from now on; raises BadBeat when it cannot be taken in."""
+        """Make sure that the cluster expects this server from now on; raises BadBeat when it cannot be taken in.
+
+        Only the leader can write it down.  The other masters take the server in all the same; whoever comes to lead
+        writes down what has not been.
+        """
         self._check(hello)
-        wanted = RegisteredServer(hello.address, hello.public_url, hello.data_center, hello.rack, hello.uuids)
-        if self.cluster.ledger.state.servers.get(hello.address) != wanted:
-            await self.cluster.ledger.submit(RegisterServer(**attrs.asdict(wanted)))
+        wanted = _registered(hello)
+        ledger = self.cluster.ledger
+        if ledger.is_leader and ledger.state.servers.get(hello.address) != wanted:
+            try:
+                await ledger.submit(RegisterServer(**attrs.asdict(wanted)))
+            except Unavailable as error:
+                self.log.info("{address} is not registered yet: {reason}", address=hello.address, reason=str(error))
             self._check(hello)  # another may have come while this one was written down
-            for address in set(self.cluster.topology.left) - set(self.cluster.ledger.state.servers):
-                self.cluster.topology.forget(address)
+        for address in set(self.cluster.topology.left) - set(ledger.state.servers):
+            self.cluster.topology.forget(address)
+
+    async def write_down(self) -> None:
+        """This master has come to lead: register who is here and not known to all, and the highest volume id seen.
+
+        Raises Unavailable when the lead is lost meanwhile.
+        """
+        ledger = self.cluster.ledger
+        if self._highest_volume > ledger.state.max_volume_id:
+            await ledger.submit(RaiseVolumeIds(self._highest_volume))
+        for connection in list(self._of_server.values()):
+            wanted = _registered(connection.hello) if connection.hello is not None else None
+            if wanted is not None and ledger.state.servers.get(wanted.address) != wanted:
+                await ledger.submit(RegisterServer(**attrs.asdict(wanted)))
 
     def _check(self, hello: Hello) -> None:
-        ours = self.cluster.ledger.state.cluster_id
+        ours = self.cluster.ledger.cluster_id
+        if not ours:
+            raise NotJoined("this master belongs to no cluster yet")
         if hello.cluster is not None and hello.cluster != ours:
             raise BadBeat(
                 f"volume server {hello.address} belongs to cluster {hello.cluster}, this master to cluster {ours}"
@@ -246,6 +271,8 @@ class Heartbeats:
         )
         older = self._of_server.get(hello.address)
         self._of_server[hello.address] = connection
+        if hello.address not in self.cluster.topology.servers:
+            self.cluster.topology_grew = self.cluster.clock.seconds()
         self.cluster.topology.join(server)
         if older is not None:
             older.transport.abortConnection()
@@ -262,7 +289,7 @@ class Heartbeats:
         """The answer to a hello."""
         cluster = self.cluster
         return Welcome(
-            cluster=cluster.ledger.state.cluster_id or "",
+            cluster=cluster.ledger.cluster_id,
             leader=cluster.ledger.leader_address,
             masters=cluster.masters,
             volume_size_limit=cluster.topology.size_limit,
@@ -275,8 +302,9 @@ class Heartbeats:
 
     def tell_leader(self) -> None:
         """Tell all servers who leads now."""
+        told = Leader(self.cluster.ledger.leader_address, self.cluster.masters)
         for connection in self._of_server.values():
-            connection.tell(Leader(self.cluster.ledger.leader_address, self.cluster.masters))
+            connection.tell(told)
 
     # -------------------------------------------------------------- reports
 
@@ -328,8 +356,10 @@ class Heartbeats:
             if await self.cluster.keys.saw(key):
                 break
         highest = max((volume.id for volume in volumes if volume.id < ABSURD_VOLUME_ID), default=0)
-        if highest > self.cluster.ledger.state.max_volume_id:
-            await self.cluster.ledger.submit(RaiseVolumeIds(highest))
+        self._highest_volume = max(self._highest_volume, highest)
+        ledger = self.cluster.ledger
+        if highest > ledger.state.max_volume_id and ledger.is_leader:
+            await ledger.submit(RaiseVolumeIds(highest))
 
     # -------------------------------------------------------------- going
 
@@ -361,3 +391,7 @@ class Heartbeats:
 def _host_of(connection: Beats) -> str:
     """Whence a connection comes, for people; its port says nothing, and would be another each time."""
     return f"a connection from {getattr(connection.transport.getPeer(), 'host', 'somewhere')}"
+
+
+def _registered(hello: Hello) -> RegisteredServer:
+    return RegisteredServer(hello.address, hello.public_url, hello.data_center, hello.rack, hello.uuids)

@@ -2,8 +2,8 @@
 
 Keys come from ranges.  A range is ours once the ledger has moved its high water beyond it, and only then is its
 first key given out; the next range is asked for while half of this one is left, so that nobody waits for the
-disk.  What is left of a range when the master stops, or dies, is never used: a key given out once is not given
-out again, whatever happens.
+disk.  What is left of a range when the master stops, dies, or loses the lead, is never used: a key given out once is
+not given out again, whatever happens.
 """
 
 import attrs
@@ -56,6 +56,13 @@ class KeySequence:
         """Give the range at hand up: somebody else may decide from now on."""
         self._next, self._last = 1, 0
 
+    async def begin(self) -> None:
+        """This master has come to lead: have keys at hand, above all that it has seen; raises as `more` does."""
+        seen = self._seen
+        if seen > self.ledger.state.key_high_water:
+            await self.ledger.submit(RaiseKeys(seen))
+        await self.more()
+
     async def saw(self, key: int) -> bool:
         """A volume server holds a file of that key: no key up to it may be given out.
 
@@ -69,7 +76,7 @@ class KeySequence:
         self._seen = max(self._seen, key)
         if key >= self._next:
             self._next = key + 1
-        if key > self.ledger.state.key_high_water:
+        if key > self.ledger.state.key_high_water and self.ledger.is_leader:  # else who comes to lead writes it down
             await self.ledger.submit(RaiseKeys(key))
         return True
 

@@ -25,7 +25,7 @@ def _facts(cluster: Cluster) -> Facts:
     return Facts(
         "Cluster",
         [
-            ("Name", state.cluster_id or ""),
+            ("Name", cluster.ledger.cluster_id),
             ("Leader", Link(leader, f"http://{leader}/") if leader else "none"),
             ("Volumes", sum(len(server.volumes) for server in topology.servers.values())),
             ("Volumes at most", most),

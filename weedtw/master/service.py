@@ -1,50 +1,90 @@
-"""The master as a Twisted service: its folder, its port, the volume servers' heartbeats, and an end in good order.
+"""The master as a Twisted service: its folder, its port, its part in consensus, and an end in good order.
 
 service = MasterService(config, reactor)
-service.prepare()        binds the port, takes the folder, opens the ledger; raises WeedError
-service.startService()   answers
-service.stopService()    a Deferred: requests under way have finished, decisions are on the disk
+service.prepare()        binds the port, takes the folder, opens what is in it; raises WeedError
+service.startService()   answers, and enters its cluster
+service.stopService()    a Deferred: the lead is handed over, requests under way have finished, all is on the disk
 """
 
-import os
 import random
 import secrets
 import time
+import uuid
 from typing import Any
 
+import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred  # noqa: A004 - Twisted's own
+from twisted.internet.interfaces import IProtocol
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 from twisted.web.resource import Resource
 
 from weedtw.config.folders import make_folder
 from weedtw.config.model import MasterConfig, join_address
 from weedtw.errors import WeedError
-from weedtw.formats.beat import PREFIX
+from weedtw.formats.beat import PREFIX as BEAT
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
+from weedtw.http.hops import Hops
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
+from weedtw.master.clusterapi import ClusterApi
 from weedtw.master.collection import Collections
+from weedtw.master.consensus import RaftLedger
+from weedtw.master.entry import Entrance
 from weedtw.master.flight import Changes
+from weedtw.master.forward import Forwarder
 from weedtw.master.growth import Grower
-from weedtw.master.heartbeats import Beats, Heartbeats
+from weedtw.master.heartbeats import Heartbeats
 from weedtw.master.keys import KeySequence
-from weedtw.master.ledger import SoloLedger
-from weedtw.master.ledgerfile import LedgerFile, lock_folder
+from weedtw.master.members import Members
+from weedtw.master.office import Office
+from weedtw.master.orphans import Orphans
+
+# recall
 from weedtw.master.submit import Submitter
+from weedtw.master.unjoined import NotYet
 from weedtw.master.vacuum import Vacuum
+from weedtw.raft.lines import PREFIX as RAFT
+from weedtw.raft.node import RaftNode
+from weedtw.raft.tls import plain_connector
+from weedtw.storage.folderlock import FolderLock
 from weedtw.topology.tree import Topology
 
+LOCK_NAME = "master.lock"
 FINISH = 10.0  # seconds that requests under way have to end when the service stops
+HAND_OVER = 1.0  # seconds that another master has to take the lead then
 FORM_SLACK = 64 * 1024  # bytes that a multipart form takes beside the file in it
 SUBMITS_IN_FLIGHT = 16  # uploads of the largest size allowed that /submit holds on disk at once; more have to wait
+
+
+@attrs.define(eq=False)
+class Parts:
+    """What a master is made of, in the order in which it stops."""
+
+    cluster: Cluster
+    heartbeats: Heartbeats
+    office: Office
+    members: Members
+    orphans: Orphans
+    vacuum: Vacuum
+
+    forwarder: Forwarder
+    api: MasterApi
+
+    def start(self) -> None:
+        """Begin what goes on by itself."""
+        for part in (self.members, self.orphans, self.vacuum):
+            part.start()
+
+    def stop(self) -> None:
+        """End it."""
+        for part in (self.vacuum, self.orphans, self.members):
+            part.stop()
 
 
 class MasterService(Service):
@@ -58,27 +98,29 @@ class MasterService(Service):
         self.reactor = reactor
         self.white_list = WhiteList.parse(config.white_list)
         self.peers = make_agent(reactor)
-        self.cluster: Cluster | None = None
-        self._lock: int | None = None
-        self._file: LedgerFile | None = None
+        self.ledger = RaftLedger(str(uuid.uuid4()))
+        self.parts: Parts | None = None
+        self.entrance: Entrance | None = None
+        self._lock: FolderLock | None = None
         self._port: Any = None  # a twisted.internet.tcp.Port
         self._bound = 0  # its number
         self._site: Site | None = None
-        self._threads = ThreadPool(1, 1, "ledger")
-        self._ledger: SoloLedger | None = None
-        self._heartbeats: Heartbeats | None = None
-        self._vacuum: Vacuum | None = None
-        self._api: MasterApi | None = None
 
     @property
     def address(self) -> str:
         """`ip:port`, with the port that was bound when none was asked for."""
         return join_address(self.config.ip, self._bound or self.config.port)
 
+    @property
+    def cluster(self) -> Cluster:
+        """What the parts share; there is one after `prepare`."""
+        assert self.parts is not None
+        return self.parts.cluster
+
     # ------------------------------------------------------------- starting
 
     def prepare(self) -> None:
-        """Bind the port, take the folder, open the ledger; raises WeedError, and then holds nothing.
+        """Bind the port, take the folder, open what is in it; raises WeedError, and then holds nothing.
 
         In this order, because what cannot start must not leave a new cluster behind.
         """
@@ -87,18 +129,18 @@ class MasterService(Service):
                 self.bind()
             if self._lock is None:
                 self.hold()
-            self._file = LedgerFile.open(self.config.mdir)
-            self._file.found_cluster()
+            self.entrance = self._entrance()
+            self.entrance.open()
         except WeedError:
             self._let_go()
             raise
-        self._assemble(self._file)
+        self._assemble(self.entrance)
 
     def hold(self) -> None:
         """The second step of `prepare`: take the folder, and make it if it is not there; raises WeedError."""
         if make_folder(self.config.mdir):
             self.log.info("made the folder {folder}, which was not there", folder=self.config.mdir)
-        self._lock = lock_folder(self.config.mdir)
+        self._lock = FolderLock(self.config.mdir, LOCK_NAME)
 
     def bind(self) -> None:
         """The first step: take the port, and change nothing yet; raises WeedError."""
@@ -107,7 +149,7 @@ class MasterService(Service):
             Resource(),  # until there is something to serve
             reactor=self.reactor,
             body_limit=(config.file_size_limit_mb << 20) + FORM_SLACK,
-            protocols={PREFIX: self._beats},
+            protocols={BEAT: self._beats, RAFT: self._raft},
             spool_folder=config.mdir,
             in_flight_limit=SUBMITS_IN_FLIGHT * (config.file_size_limit_mb << 20),
             admission=self._admit,
@@ -123,35 +165,50 @@ class MasterService(Service):
         )
         self._bound = self._port.getHost().port
 
-    def _beats(self) -> Beats:
-        assert self._heartbeats is not None  # connections are accepted after prepare
-        return self._heartbeats.protocol()
+    def _beats(self) -> IProtocol:
+        assert self.parts is not None  # connections are accepted after prepare
+        return self.parts.heartbeats.protocol()
+
+    def _raft(self) -> IProtocol:
+        transport = self.ledger.transport
+        return transport.inbound() if transport is not None else NotYet()
 
     def _admit(self, request: Request) -> int | None:
-        assert self._api is not None
-        return self._api.admit(request)
+        assert self.parts is not None
+        return self.parts.api.admit(request)
 
     def _let_go(self) -> None:
         port, self._port = self._port, None
         if port is not None:
             port.stopListening()
-        if self._file is not None:
-            self._file.close()
+        if self.entrance is not None:
+            self.entrance.close()
         self._unlock()
 
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
-            os.close(lock)
+            lock.release()
 
-    def _assemble(self, file: LedgerFile) -> None:
-        """Put the parts together."""
-        ledger = self._ledger = SoloLedger(file, self.address, self._in_thread, self._disk_failed)
-        cluster = self.cluster = Cluster(
+    def _entrance(self) -> Entrance:
+        return Entrance(
             config=self.config,
             address=self.address,
-            ledger=ledger,
-            keys=KeySequence(ledger),
+            ledger=self.ledger,
+            peers=self.peers,
+            reactor=self.reactor,
+            random=random.random,
+            stopped=self._consensus_stopped,
+            entered=self._entered,
+        )
+
+    def _assemble(self, entrance: Entrance) -> None:
+        """Put the parts together."""
+        cluster = Cluster(
+            config=self.config,
+            address=self.address,
+            ledger=self.ledger,
+            keys=KeySequence(self.ledger),
             topology=Topology(self.config.volume_size_limit),
             peers=self.peers,
             clock=self.reactor,
@@ -160,43 +217,41 @@ class MasterService(Service):
             changes=Changes(self.reactor),
             born=self.reactor.seconds(),
         )
-        self._heartbeats = Heartbeats(cluster)
+        heartbeats = Heartbeats(cluster)
+        members = Members(self.ledger, self.peers, self.reactor)
+        office = Office(cluster, heartbeats)
         grower = Grower(cluster)
         assigner = Assigner(cluster, grower, lambda: secrets.randbits(32))
-        self._vacuum = Vacuum(cluster)
-        self._api = MasterApi(
+        forwarder = Forwarder(cluster, Hops(plain_connector(self.reactor), self.reactor), self._standing)
+        vacuum = Vacuum(cluster)
+        api = MasterApi(
             cluster=cluster,
             assigner=assigner,
             grower=grower,
-            vacuum=self._vacuum,
+            vacuum=vacuum,
             collections=Collections(cluster, grower),
             submitter=Submitter(assigner, self.peers),
+            forwarder=forwarder,
             white_list=self.white_list,
+            masters=ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list),
         )
+        orphans = Orphans(cluster, grower, office)
+        self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, forwarder, api)
         assert self._site is not None
-        self._site.resource = self._api.app.resource()
-
-    def _in_thread(self, work: Any) -> Deferred[None]:
-        return deferToThreadPool(self.reactor, self._threads, work)
+        self._site.resource = api.app.resource()
 
     def startService(self) -> None:
-        """Answer requests, and listen to volume servers."""
+        """Answer requests, listen to volume servers and other masters, and enter the cluster."""
         super().startService()  # type: ignore[no-untyped-call]
-        if self._api is None:
+        if self.parts is None:
             self.prepare()
-        assert self.cluster is not None
-        assert self._vacuum is not None
-        self.cluster.born = self.reactor.seconds()
-        self._threads.start()
+        assert self.parts is not None
+        assert self.entrance is not None
+        self.parts.cluster.born = self.reactor.seconds()
         self._port.startReading()
-        self._vacuum.start()
-        self.log.info(
-            "master {address} of cluster {cluster} keeps its state in {folder}",
-            address=self.address,
-            cluster=self.cluster.ledger.state.cluster_id,
-            folder=self.config.mdir,
-        )
-
+        self.parts.start()
+        self.entrance.start()
+        self.log.info("master {address} keeps its state in {folder}", address=self.address, folder=self.config.mdir)
         if self.config.ip == "localhost":
             self.log.info(
                 "this master is known as {address}, so nobody on another host can reach it; "
@@ -204,36 +259,73 @@ class MasterService(Service):
                 address=self.address,
             )
 
+    def _entered(self, node: RaftNode) -> None:
+        assert self.parts is not None
+        self.parts.office.watch(node)
+        self.log.info(
+            "master {address} is node {node} of cluster {cluster}",
+            address=self.address,
+            node=node.identity.node,
+            cluster=node.identity.cluster,
+        )
+
     # ------------------------------------------------------------- stopping
 
     def stopService(self) -> Deferred[None]:
-        """Take no more connections, finish what is under way, and close the ledger."""
+        """Hand the lead over, take no more connections, finish what is under way, and close all files."""
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        await self._hand_over()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)
-        if self._vacuum is not None:
-            self._vacuum.stop()
+        if self.parts is not None:
+            self.parts.stop()
         if self._site is not None:
             await self._site.drain(FINISH)
-        if self._heartbeats is not None:
-            self._heartbeats.close()
+        if self.parts is not None:
+            self.parts.heartbeats.close()
+            await self.parts.forwarder.close()
+        if self.entrance is not None:
+            await self.entrance.stop()
         await self.peers.close()
-        if self._ledger is not None:
-            await self._ledger.close()
-        self._threads.stop()
+        if self.ledger.node is not None:
+            await self.ledger.node.stopService()
         self._unlock()
         self.log.info("master {address} has stopped", address=self.address)
 
+    async def _hand_over(self) -> None:
+        """Let another master lead, while this one still passes requests on to it."""
+        node = self.ledger.node
+        if node is None or not self.ledger.has_lead or len(node.core.log.membership.voters) < 2:
+            return
+        try:
+            await node.hand_over().addTimeout(HAND_OVER, self.reactor)
+        except (WeedError, TimeoutError) as error:
+            self.log.warn(
+                "the lead could not be handed over: {reason}", reason=str(error) or "nobody took it in time"
+            )
+
     # ------------------------------------------------------------- meanwhile
 
-    def _disk_failed(self, error: WeedError) -> None:
+    def _standing(self) -> str:
+        """Why nobody leads, as far as this master knows."""
+        node = self.ledger.node
+        if node is None:
+            return f"this master is not in a cluster yet: {self.entrance.reason if self.entrance else 'not started'}"
+        if node.failed is not None:
+            return f"this master takes no part in decisions any more: {node.failed}"
+        voters = node.core.log.membership.voters
+        here = len(voters & (node.status().connected | {node.identity.node}))
+        if here < node.core.log.membership.majority:
+            return f"no master leads now: {here} of {len(voters)} masters can be reached, a majority is needed"
+        return "no master leads now; an election is under way"
+
+    def _consensus_stopped(self, error: WeedError) -> None:
         self.log.critical(
-            "the ledger cannot be written any more: {reason}; this master gives out no ids until it is started again",
+            "this master takes no part in decisions any more: {reason}; mend that and start it again",
             reason=str(error),
         )
-        if self.cluster is not None and self._heartbeats is not None:
-            self.cluster.keys.drop()
-            self._heartbeats.tell_leader()
+        if self.parts is not None:
+            self.parts.office.lose()

@@ -16,7 +16,7 @@ def topology_status(cluster: Cluster) -> dict[str, Any]:
     topology = cluster.topology
     status: dict[str, Any] = {
         "Version": PRODUCT,
-        "TopologyId": cluster.ledger.state.cluster_id or "",
+        "TopologyId": cluster.ledger.cluster_id,
         "Topology": {
             **_room(topology),
             "DataCenters": [

@@ -196,6 +196,10 @@ class RaftNode(Service):
             self._turn()
         return self.core.has_lease()
 
+    def seconds_since(self, tick: int) -> float:
+        """How long ago a moment was that the core remembers."""
+        return (self.core.now - tick) * self._timing.tick
+
     def is_stuck(self) -> bool:
         """Whether a write has been under way for too long."""
         since = self._saving_since

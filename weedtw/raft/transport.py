@@ -38,9 +38,14 @@ class Transport:
         clock: IReactorTime,
         rng: random.Random,
         certified: bool = False,
+        fast_election: bool = True,
     ) -> None:
-        """`address` is where other nodes reach this one, `host:port`; `certified` demands certificates of them."""
+        """`address` is where other nodes reach this one, `host:port`; `certified` demands certificates of them.
+
+        Without `fast_election` a node that is gone is waited for as if it could not be heard: leases are then strict.
+        """
         self.address = address
+        self._fast_election = fast_election
         self._node = node
         self._connect = connect
         self._clock = clock
@@ -105,6 +110,21 @@ class Transport:
         """Nodes that messages can leave for now."""
         return frozenset(node for node, link in self._links.items() if link.connected)
 
+    # ------------------------------------------------------------------ where nodes are
+
+    def address_of(self, node: NodeId) -> str | None:
+        """Where a node says that it listens, or else where the log has it; None when neither knows."""
+        if node == self._node.identity.node:
+            return self.address
+        member = self._node.core.log.membership.members.get(node)
+        return self._announced.get(node, member.address if member is not None else None)
+
+    def learn(self, node: NodeId, address: str) -> None:
+        """Somebody trustworthy says that this member listens there now: dial it there."""
+        if self._running and node in self._membership and node != self._node.identity.node:
+            self._announced[node] = address
+            self._dial(node, address)
+
     # ------------------------------------------------------------------ what callers tell
 
     def admit(self, connection: Inbound, hello: Hello) -> Hello:
@@ -116,6 +136,7 @@ class Transport:
             raise PeerError(hello.address, f"you claim to be node {own.node}, which is here; is your disk a copy?")
         if not self._running:
             raise Unavailable(f"node {own.node} is stopping")
+        self._refuse_a_copy(hello)
         if hello.node not in self._membership and hello.node not in self._callers:
             strangers = sum(node not in self._membership for node in self._callers)
             if strangers >= MAX_STRANGERS:
@@ -153,17 +174,20 @@ class Transport:
         if not self._running and not self._inbound and not self._quiet.called:
             self._quiet.callback(None)
 
+    def _refuse_a_copy(self, hello: Hello) -> None:
+        """Two processes with one identity could vote twice: the first one stays, as long as its connection stands."""
+        caller = self._callers.get(hello.node)
+        if caller is not None and caller.hello is not None and caller.hello.address != hello.address:
+            raise PeerError(
+                hello.address,
+                f"node {hello.node} is connected already, from {caller.hello.address}; is your disk a copy of its?",
+            )
+
     def _take_the_place_of_an_older_one(self, connection: Inbound, hello: Hello) -> None:
         older = self._callers.get(hello.node)
         self._callers[hello.node] = connection
-        if older is None:
-            return
-        if older.hello is not None and older.hello.address != hello.address:
-            was = older.hello.address
-            self._complaints.complain(
-                hello.node, f"calls from {hello.address} and from {was}; if both go on, one's disk is a copy"
-            )
-        older.hang_up()
+        if older is not None:
+            older.hang_up()
 
     # ------------------------------------------------------------------ what links tell
 
@@ -183,7 +207,8 @@ class Transport:
 
     def _is_gone(self, node: NodeId) -> None:
         self._node.lost_contact(node)
-        self._node.refused(node)
+        if self._fast_election:
+            self._node.refused(node)
 
     # ------------------------------------------------------------------ links
 

@@ -13,9 +13,12 @@ _MAX_PID_TEXT: Final = 32
 class FolderLock:
     """Holds a folder; the file says which process that is."""
 
-    def __init__(self, folder: str) -> None:
-        """Take the lock; raises FolderInUse, and StorageError when the folder cannot be written."""
-        self.path = os.path.join(folder, LOCK_NAME)
+    def __init__(self, folder: str, name: str = LOCK_NAME) -> None:
+        """Take the lock; raises FolderInUse, and StorageError when the folder cannot be written.
+
+        `name` is the lock file's: a master and a volume server may share a folder.
+        """
+        self.path = os.path.join(folder, name)
         self._fd = -1
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -8,7 +8,6 @@ A command that cannot be done raises and leaves the state as it was, on every ma
 Invariants, for any sequence of commands:
   - `max_volume_id` and `key_high_water` never go down;
   - two AllocateVolumeIds never give the same id, and two ExtendKeys never the same key;
-  - `cluster_id`, once minted, stays;
   - no two registered servers share an address or a folder's uuid.
 """
 
@@ -22,23 +21,27 @@ from weedtw.errors import NoRoom
 
 MAX_VOLUME_ID = 2**32 - 1
 MAX_KEY = 2**64 - 1
+MOST_VOLUME_IDS = 100_000  # in one command: each is remembered until its volume is made
 
 
 # ------------------------------------------------------------------ commands
 
 
 @attrs.frozen
-class MintCluster:
-    """Name the cluster, once and for all; the result is the name that stands."""
+class AllocateVolumeIds:
+    """Reserve `count` (1 to MOST_VOLUME_IDS) ids in a row; the result is the first.  Raises NoRoom beyond 32 bits.
 
-    cluster_id: str
+    They count as growing until FinishVolumes says otherwise: whoever leads next has to look what became of them.
+    """
+
+    count: int
 
 
 @attrs.frozen
-class AllocateVolumeIds:
-    """Reserve `count` volume ids in a row; the result is the first.  Raises NoRoom beyond 32 bits."""
+class FinishVolumes:
+    """These volumes are made on all their servers, or on none; the result is how many of them were growing."""
 
-    count: int
+    ids: tuple[int, ...]
 
 
 @attrs.frozen
@@ -86,11 +89,11 @@ class ForgetServer:
     address: str
 
 
-Command = MintCluster | AllocateVolumeIds | RaiseVolumeIds | ExtendKeys | RaiseKeys | RegisterServer | ForgetServer
+Command = AllocateVolumeIds | FinishVolumes | RaiseVolumeIds | ExtendKeys | RaiseKeys | RegisterServer | ForgetServer
 
 _COMMANDS: Mapping[str, type[Any]] = {
-    "mint_cluster": MintCluster,
     "allocate_volume_ids": AllocateVolumeIds,
+    "finish_volumes": FinishVolumes,
     "raise_volume_ids": RaiseVolumeIds,
     "extend_keys": ExtendKeys,
     "raise_keys": RaiseKeys,
@@ -145,27 +148,28 @@ class RegisteredServer:
 class ClusterState:
     """The agreed state.  `servers` is by address and must not be changed in place."""
 
-    cluster_id: str | None = None
     max_volume_id: int = 0
     key_high_water: int = 0  # keys up to here may have been issued
     servers: Mapping[str, RegisteredServer] = attrs.Factory(dict)
+    growing: tuple[int, ...] = ()  # ids of volumes that may be half made, rising
 
     def apply(self, command: Command) -> tuple["ClusterState", Any]:
         """The state after `command`, and the command's result; raises what the command's docstring names."""
         return _APPLY[type(command)](self, command)
 
 
-def _mint_cluster(state: ClusterState, command: MintCluster) -> tuple[ClusterState, str]:
-    if state.cluster_id is not None:
-        return state, state.cluster_id
-    return attrs.evolve(state, cluster_id=command.cluster_id), command.cluster_id
-
-
 def _allocate_volume_ids(state: ClusterState, command: AllocateVolumeIds) -> tuple[ClusterState, int]:
     last = state.max_volume_id + command.count
-    if command.count < 1 or last > MAX_VOLUME_ID:
-        raise NoRoom(f"there are no {command.count} volume ids left after {state.max_volume_id}")
-    return attrs.evolve(state, max_volume_id=last), state.max_volume_id + 1
+    if not 1 <= command.count <= MOST_VOLUME_IDS or last > MAX_VOLUME_ID:
+        raise NoRoom(f"there are no {command.count} volume ids to be had after {state.max_volume_id}")
+    first = state.max_volume_id + 1
+    return attrs.evolve(state, max_volume_id=last, growing=(*state.growing, *range(first, last + 1))), first
+
+
+def _finish_volumes(state: ClusterState, command: FinishVolumes) -> tuple[ClusterState, int]:
+    finished = set(command.ids)
+    growing = tuple(volume_id for volume_id in state.growing if volume_id not in finished)
+    return attrs.evolve(state, growing=growing), len(state.growing) - len(growing)
 
 
 def _raise_volume_ids(state: ClusterState, command: RaiseVolumeIds) -> tuple[ClusterState, int]:
@@ -211,8 +215,8 @@ def _forget_server(state: ClusterState, command: ForgetServer) -> tuple[ClusterS
 
 
 _APPLY: Mapping[type, Callable[..., tuple[ClusterState, Any]]] = {
-    MintCluster: _mint_cluster,
     AllocateVolumeIds: _allocate_volume_ids,
+    FinishVolumes: _finish_volumes,
     RaiseVolumeIds: _raise_volume_ids,
     ExtendKeys: _extend_keys,
     RaiseKeys: _raise_keys,
@@ -228,10 +232,10 @@ def dump_state(state: ClusterState) -> str:
     """The whole state as one line of JSON, servers in the order of their addresses."""
     return json.dumps(
         {
-            "cluster_id": state.cluster_id,
             "max_volume_id": state.max_volume_id,
             "key_high_water": state.key_high_water,
             "servers": [attrs.asdict(state.servers[address]) for address in sorted(state.servers)],
+            "growing": state.growing,
         },
         separators=(",", ":"),
     )
@@ -256,13 +260,14 @@ def _object(text: str) -> dict[str, Any]:
 
 
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
-    "cluster_id": lambda value: value is None or isinstance(value, str),
     "max_volume_id": lambda value: type(value) is int,
     "key_high_water": lambda value: type(value) is int,
     "count": lambda value: type(value) is int,
     "upto": lambda value: type(value) is int,
     "servers": lambda value: isinstance(value, dict),
     "uuids": lambda value: isinstance(value, list) and all(isinstance(entry, str) for entry in value),
+    "ids": lambda value: isinstance(value, list) and all(type(entry) is int for entry in value),
+    "growing": lambda value: isinstance(value, list) and all(type(entry) is int for entry in value),
 }
 
 
@@ -274,4 +279,4 @@ def _instance(kind: type[Any], values: dict[str, Any]) -> Any:
     for name, value in values.items():
         if not _KINDS.get(name, lambda text: isinstance(text, str))(value):
             raise ValueError(f"{kind.__name__}: {name} cannot be {value!r:.60}")
-    return kind(**{name: tuple(value) if name == "uuids" else value for name, value in values.items()})
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,0 +1,143 @@
+"""The master's HTTP endpoints under `/cluster/` that are about the masters; paths here are without that prefix."""
+
+import json
+from typing import Any
+
+import attrs
+from klein import Klein
+
+from weedtw.errors import BadRequest, ChangeRefused, PeerError, Unavailable
+from weedtw.http.guard import WhiteList, guarded
+from weedtw.http.requests import Request, params
+from weedtw.http.responses import endpoint, json_errors, json_response, uninterrupted
+from weedtw.master import founding
+from weedtw.master.beliefs import own_beliefs
+from weedtw.master.cluster import Cluster
+from weedtw.master.consensus import RaftLedger
+from weedtw.master.entry import Entrance
+from weedtw.master.forward import Forwarder, led
+from weedtw.master.members import Members
+
+
+@attrs.define(eq=False)
+class ClusterApi:
+    """Membership over HTTP; `white_list` guards what changes something."""
+
+    app = Klein()
+    json_errors(app)
+
+    cluster: Cluster
+    ledger: RaftLedger
+    entrance: Entrance
+    members: Members
+    forwarder: Forwarder
+    white_list: WhiteList
+
+    @app.route("/members", methods=["GET"])
+    @endpoint
+    async def cluster_members(self, request: Request) -> bytes:
+        """What this master believes."""
+        return json_response(request, self._beliefs())
+
+    @app.route("/join", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def join(self, request: Request) -> bytes:
+        """Take a newcomer in."""
+        asked = params(request)
+        node, address = asked.required("node"), asked.required("address")
+        return json_response(request, await uninterrupted(self.members.join(node, address)))
+
+    @app.route("/add", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def add(self, request: Request) -> bytes:
+        """Invite a master that belongs to no cluster."""
+        address = params(request).required("address")
+        try:
+            await uninterrupted(self.members.add(address))
+        except PeerError as error:
+            raise BadRequest(f"no master at {address} can be asked to join: {error.reason}") from error
+        return json_response(request, self._beliefs())
+
+    @app.route("/remove", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def remove(self, request: Request) -> bytes:
+        """End a membership."""
+        await uninterrupted(self.members.remove(params(request).required("node")))
+        return json_response(request, self._beliefs())
+
+    @app.route("/rename", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def rename(self, request: Request) -> bytes:
+        """Commit another address of a member."""
+        asked = params(request)
+        await uninterrupted(self.members.rename(asked.required("node"), asked.required("address")))
+        return json_response(request, self._beliefs())
+
+    @app.route("/transfer", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def transfer(self, request: Request) -> bytes:
+        """Let another master lead."""
+        await uninterrupted(self.members.transfer(params(request).text("to")))
+        return json_response(request, self._beliefs())
+
+    # -------------------------------------------------------------- for a master that is no member yet
+
+    @app.route("/invite", methods=["POST"])
+    @endpoint
+    @guarded
+    async def invite(self, request: Request) -> bytes:
+        """A cluster asks this master to join it."""
+        asked = params(request)
+        if self.ledger.cluster_id:
+            raise BadRequest(f"this master belongs to cluster {self.ledger.cluster_id} already")
+        self.entrance.invite(founding.load_masters(asked.required("masters").split(",")))
+        return json_response(request, {"node": self.ledger.node_id})
+
+    @app.route("/found", methods=["POST"])
+    @endpoint
+    @guarded
+    async def found(self, request: Request) -> bytes:
+        """A step of founding a cluster, proposed by another master that has none."""
+        step, masters, ballot, birth = _step_of(request)
+        try:
+            if step == "promise":
+                acceptor = self.entrance.promise(masters, ballot)
+            elif birth is None:
+                raise BadRequest("the birth is missing")
+            elif step == "accept":
+                acceptor = self.entrance.accept(masters, ballot, birth)
+            else:
+                acceptor = self.entrance.born(birth)
+        except ChangeRefused as error:
+            raise Unavailable(str(error)) from error
+        return json_response(request, {"acceptor": founding.dump(acceptor), "address": self.cluster.address})
+
+    def _beliefs(self) -> dict[str, Any]:
+        entrance = self.entrance
+        return own_beliefs(self.ledger, self.cluster.address, entrance.reason, entrance.founds_with)
+
+
+def _step_of(request: Request) -> tuple[str, tuple[str, ...], founding.Ballot, founding.Birth | None]:
+    try:
+        fields = json.loads(bytes(request.body))
+    except ValueError as error:
+        raise BadRequest(f"the body is no JSON: {error}") from error
+    if not isinstance(fields, dict) or fields.get("step") not in {"promise", "accept", "born"}:
+        raise BadRequest("the step is none of promise, accept, born")
+    birth = fields.get("birth")
+    return (
+        fields["step"],
+        founding.load_masters(fields.get("masters")),
+        founding.load_ballot(fields.get("ballot")),
+        None if birth is None else founding.load_birth(birth),
+    )

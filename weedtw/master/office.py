@@ -1,0 +1,76 @@
+"""Taking the lead, and losing it: what a master has to see to before it decides anything.
+
+It comes to the lead knowing the topology, since the volume servers report to every master.  What it has seen of them
+is written down before it gives out the first key: the highest keys and volume ids in use, and the servers that nobody
+has registered yet.
+"""
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from weedtw.errors import Unavailable, WeedError
+from weedtw.master.cluster import Cluster
+from weedtw.master.heartbeats import Heartbeats
+from weedtw.raft.interface import Changed
+from weedtw.raft.leader import Leader
+from weedtw.raft.node import RaftNode
+
+
+@attrs.define(eq=False)
+class Office:
+    """Watches who leads, for one master."""
+
+    log = Logger()
+
+    cluster: Cluster
+    heartbeats: Heartbeats
+    since: float | None = None  # when this master came to lead, on the clock; None while it does not
+    _term: int | None = None  # of the lead that was taken
+    _seen: tuple[object, ...] = ()
+
+    def watch(self, node: RaftNode) -> None:
+        """Follow a node from its start."""
+        node.observe(self._changed)
+
+    def _changed(self, changed: Changed) -> None:
+        status = changed.status
+        leads = status.role == Leader.name and status.failed is None
+        if leads and self._term != status.term:
+            self._term, self.since = status.term, self.cluster.clock.seconds()
+            self.cluster.keys.drop()
+            Deferred.fromCoroutine(self._take()).addErrback(self._not_taken)
+        elif not leads and self.since is not None:
+            self._give_up()
+        seen = (status.leader, status.role == Leader.name, self.cluster.masters)
+        if seen != self._seen:
+            self._seen = seen
+            self.heartbeats.tell_leader()
+        self.cluster.changes.announce()
+
+    def lose(self) -> None:
+        """Consensus has stopped here: this master decides nothing any more."""
+        self._give_up()
+        self.heartbeats.tell_leader()
+        self.cluster.changes.announce()
+
+    def _give_up(self) -> None:
+        self._term = self.since = None
+        self.cluster.keys.drop()
+
+    async def _take(self) -> None:
+        """Prepare to decide; whoever waits for a decision meanwhile waits for the same commits."""
+        await self.cluster.keys.begin()
+        await self.cluster.ledger.confirm()
+        self.heartbeats.tell_leader()
+        self.cluster.changes.announce()
+        await self.heartbeats.write_down()
+
+    def _not_taken(self, failure: Failure) -> None:
+        if failure.check(Unavailable) is not None:  # the lead is lost again, which is said elsewhere
+            return
+        if failure.check(WeedError) is None:
+            self.log.failure("while taking the lead", failure)
+        else:
+            self.log.error("while taking the lead: {reason}", reason=str(failure.value))
