@@ -134,6 +134,7 @@ class Cluster:
         if self.network.is_open(process.node, peer) and not self.processes[peer].alive:
             self.counts["refused"] += 1
             process.core.refused(peer)
+            process.core.tick(0)  # as the driver does: whose turn it is campaigns at once
 
     def machine_of(self, snapshot: Snapshot) -> Machine:
         """The state machine that a snapshot holds."""

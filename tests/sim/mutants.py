@@ -98,7 +98,7 @@ MUTANTS = {
         "membership", "return len(self.voters) // 2 + 1", "return (len(self.voters) + 1) // 2"
     ),
     "refusals counted as votes": Mutant(
-        "roles", "for node, granted in self._votes.items() if granted)", "for node, granted in self._votes.items())"
+        "roles", "granted = {node for node, vote in self._votes.items() if vote}", "granted = set(self._votes)"
     ),
     # ---- the log
     "commit of an old term's entry by counting": Mutant(

@@ -114,6 +114,8 @@ class RaftCore:
         self._compacted: Snapshot | None = None
         self._in_progress: Ready | None = None
         self._lost: set[NodeId] = set()
+        self.gone: set[NodeId] = set()  # nodes whose process is known to have ended, and that were not heard of since
+        self.gave_way: set[NodeId] = set()  # to whom, in this term
         self.abstaining = False  # from campaigning
         self.role: Follower | Candidate | Leader = Follower(self)
         if self.log.membership.voters == {self.id}:
@@ -129,6 +131,7 @@ class RaftCore:
     def step(self, message: Message) -> None:
         """A message has arrived.  Raises `BadRequest`, and nothing else, for some that no honest node would send."""
         self._lost.discard(message.sender)
+        self.gone.discard(message.sender)
         if message.term > self.term and not self._enter_term_of(message):
             return
         if message.term < self.term:
@@ -167,8 +170,10 @@ class RaftCore:
 
     def refused(self, node: NodeId) -> None:
         """Nothing listens where `node` was: its process is gone.  Counts only after `lost_contact`."""
-        if node in self._lost and node == self.leader and isinstance(self.role, Follower):
-            self.role.leader_is_gone()
+        if node in self._lost:
+            self.gone.add(node)
+            if node == self.leader and isinstance(self.role, Follower):
+                self.role.leader_is_gone()
 
     def step_down(self) -> None:
         """Give up leading: the driver's disk is stuck.  Says nothing to anybody.
@@ -272,7 +277,7 @@ class RaftCore:
         """Follow `leader` (or wait for one) in `term`."""
         self._leave_role()
         if term != self.term:
-            self.term, self.vote = term, None
+            self._enter(term, vote=None)
         self.leader = leader
         self.role = Follower(self)
 
@@ -281,7 +286,7 @@ class RaftCore:
         self._leave_role()
         self.leader = None
         if not pre:
-            self.term, self.vote = self.term + 1, self.id
+            self._enter(self.term + 1, vote=self.id)
         self.role = Candidate(self, pre=pre, transfer=transfer)
         self.role.begin()
 
@@ -307,6 +312,10 @@ class RaftCore:
         return self.heard is not None and self.now - self.heard < self.settings.election
 
     # ------------------------------------------------------------------ terms and votes
+
+    def _enter(self, term: int, vote: NodeId | None) -> None:
+        self.term, self.vote = term, vote
+        self.gave_way.clear()
 
     def _enter_term_of(self, message: Message) -> bool:
         """React to a higher term; False when the message goes no further."""
@@ -335,7 +344,9 @@ class RaftCore:
 
     def _on_vote_request(self, request: VoteRequest) -> None:
         granted = self._may_grant(request) and self.log.is_up_to_date(request.last_index, request.last_term)
-        if granted and not request.pre:
+        if granted and request.pre:
+            self.role.favours(request)
+        elif granted:
             self.vote = request.sender
             self.role.voted()
         term = request.term if granted else self.term

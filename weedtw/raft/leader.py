@@ -16,6 +16,7 @@ from weedtw.raft.messages import (
     SnapshotReply,
     TimeoutNow,
     VoteReply,
+    VoteRequest,
 )
 from weedtw.raft.tracker import Flow, Progress
 
@@ -200,6 +201,9 @@ class Leader:
 
     def voted(self) -> None:
         """A leader gives no votes in its own term; kept so that every role answers alike."""
+
+    def favours(self, rival: VoteRequest) -> None:
+        """A leader never does."""
 
     def campaign_soon(self, ticks: int) -> None:
         """It has won already."""

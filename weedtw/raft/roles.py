@@ -78,6 +78,9 @@ class Follower:
         """A vote was given: leave its candidate time to win."""
         self.deadline = self.core.now + self.core.election_timeout()
 
+    def favours(self, rival: VoteRequest) -> None:
+        """A pre-vote was given; it binds nobody."""
+
     def campaign_soon(self, ticks: int) -> None:
         """Do not wait for the election timeout."""
         self.deadline = min(self.deadline, self.core.now + ticks)
@@ -224,6 +227,21 @@ class Candidate:
         """A pre-candidate gave its vote to another: let that one win first."""
         self.core.become_follower(self.core.term, None)
 
+    def favours(self, rival: VoteRequest) -> None:
+        """Of two voters that ask for pre-votes at once the one with the better log goes on, or that of the lower id.
+
+        Both would be granted them, and then split the votes.  A node gives way to another once in a term and not for
+        long: it may hear what that one says, and yet be the only one of the two that is heard.
+        """
+        core, log = self.core, self.core.log
+        voters = log.membership.voters
+        better = (rival.last_term, rival.last_index) > (log.last_term, log.last_index)
+        first = better or rival.sender < core.id
+        if self.pre and first and {core.id, rival.sender} <= voters and rival.sender not in core.gave_way:
+            core.gave_way.add(rival.sender)
+            core.become_follower(core.term, None)
+            core.role.campaign_soon(core.settings.heartbeat + core.rng.randrange(core.settings.heartbeat))
+
     def campaign_soon(self, ticks: int) -> None:
         """It is campaigning already."""
 
@@ -253,10 +271,28 @@ class Candidate:
     def _count(self) -> None:
         core = self.core
         membership = core.log.membership
-        if membership.is_quorum(node for node, granted in self._votes.items() if granted):
+        granted = {node for node, vote in self._votes.items() if vote}
+        refused = self._votes.keys() - granted
+        if membership.is_quorum(granted):
             if self.pre:
                 core.become_candidate(pre=False)
             else:
                 core.become_leader()
-        elif membership.is_quorum(node for node, granted in self._votes.items() if not granted):
+        elif membership.is_quorum(refused):
             core.become_follower(core.term, None)
+        elif not self.pre and self._is_split(granted, refused):
+            core.become_follower(core.term, None)
+            core.role.campaign_soon(1 + core.rng.randrange(core.settings.heartbeat))
+
+    def _is_split(self, granted: set[NodeId], refused: set[NodeId]) -> bool:
+        """Whether nobody can win this term, because those who could tip the scales are gone, and the next may be won.
+
+        Usually one of them is the last leader.  There is nothing then to wait an election timeout for.
+        """
+        core, membership = self.core, self.core.log.membership
+        voters, gone = membership.voters, core.gone
+        return (
+            membership.is_quorum(refused | gone)
+            and not membership.is_quorum(voters - granted - gone)
+            and membership.is_quorum(voters - gone)
+        )

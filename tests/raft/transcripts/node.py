@@ -12,7 +12,7 @@ from weedtw.raft.storage import MemoryStorage, StoredState, Update
 
 
 class FixedTimeout(random.Random):
-    """Draws the election timeout that the transcript names."""
+    """Draws the election timeout that the transcript names, and shorter waits after it."""
 
     def __init__(self, ticks: int, settings: Settings) -> None:
         super().__init__(0)
@@ -20,8 +20,10 @@ class FixedTimeout(random.Random):
         self.ticks = ticks
 
     def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
-        """What the core adds to its shortest timeout."""
+        """What the core adds to its shortest timeout; nodes that differ in it differ in shorter waits too."""
         extra = self.ticks - self.settings.election
+        if start < self.settings.election:
+            return extra % start
         if not 0 <= extra < start:
             raise ValueError(f"no election timeout can be {self.ticks} ticks")
         return extra
