@@ -60,6 +60,7 @@ class Entrance:
     _file: FoundingFile | None = None
     _invitations: tuple[str, ...] = ()  # masters that have asked this one to join
     _majority_since: float | None = None
+    _has_proposed: bool = False  # the birth of the cluster, and seen it through
     _wake: Changes = attrs.field(init=False)
     _task: "Deferred[None] | None" = None
     _running: bool = False
@@ -228,7 +229,10 @@ class Entrance:
                 await self._pause()
         storage = self._storage
         if self._running and storage is not None:
-            await self._find_those_who_moved(self._begin(storage))
+            node = self._begin(storage)
+            if self._has_proposed:
+                node.campaign()
+            await self._find_those_who_moved(node)
 
     async def _join(self, beliefs: list[Belief]) -> None:
         """Ask to be taken in, the leader first."""
@@ -304,7 +308,8 @@ class Entrance:
             return False
         self.born(birth)
         await self._put_to_all(others, "born", masters, ballot, birth)
-        return self._storage is not None
+        self._has_proposed = self._storage is not None
+        return self._has_proposed
 
     async def _put_to_all(
         self, others: list[str], step: str, masters: tuple[str, ...], ballot: Ballot, birth: Birth | None

@@ -40,6 +40,7 @@ from weedtw.topology.server import Server
 from weedtw.topology.state import RaiseVolumeIds, RegisteredServer, RegisterServer
 
 HELLO_PATIENCE = 10.0  # seconds from the connection to its first line
+JOIN_PATIENCE = 5.0  # seconds that a server is kept waiting by a master that belongs to no cluster yet
 ABSURD_VOLUME_ID = 1 << 31  # ids from here on are served, but new ones are not counted on from them
 
 
@@ -218,6 +219,7 @@ class Heartbeats:
         Only the leader can write it down.  The other masters take the server in all the same; whoever comes to lead
         writes down what has not been.
         """
+        await self._joined()
         self._check(hello)
         wanted = _registered(hello)
         ledger = self.cluster.ledger
@@ -242,6 +244,13 @@ class Heartbeats:
             wanted = _registered(connection.hello) if connection.hello is not None else None
             if wanted is not None and ledger.state.servers.get(wanted.address) != wanted:
                 await ledger.submit(RegisterServer(**attrs.asdict(wanted)))
+
+    async def _joined(self) -> None:
+        """Wait a little for this master to belong to a cluster: volume servers are started together with it."""
+        clock = self.cluster.clock
+        until = clock.seconds() + JOIN_PATIENCE
+        while not self.cluster.ledger.cluster_id and clock.seconds() < until:
+            await self.cluster.changes.wait(until - clock.seconds())
 
     def _check(self, hello: Hello) -> None:
         ours = self.cluster.ledger.cluster_id

@@ -261,7 +261,9 @@ class MasterService(Service):
 
     def _entered(self, node: RaftNode) -> None:
         assert self.parts is not None
+        self.parts.cluster.born = self.reactor.seconds()  # before, no volume server could come
         self.parts.office.watch(node)
+        self.parts.cluster.changes.announce()
         self.log.info(
             "master {address} is node {node} of cluster {cluster}",
             address=self.address,

@@ -188,6 +188,13 @@ class RaftNode(Service):
             return fail(error)
         return self._handover.begin()
 
+    def campaign(self) -> None:
+        """Do not wait for the election timeout, for which there is no reason in a cluster that has just been founded.
+
+        It is no more than a pre-vote: whoever hears a leader goes on following it.
+        """
+        self._input(lambda: self.core.role.campaign_soon(0))
+
     def has_lease(self) -> bool:
         """Whether this node may answer alone, now: checked against the clock at this very moment."""
         if self.failed is not None or not self.running:
