@@ -25,10 +25,14 @@ WEEDTW = [sys.executable, "-m", "weedtw.cli.main"]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, all different, low enough that `weed` can add 10000 for its gRPC port."""
+    """Ports nobody listens on now, all different, low enough that `weed` can add 10000 for its gRPC port.
+
+    The search begins below those that the system gives to outgoing connections: one of these could take a port while
+    its daemon is restarted.
+    """
     ports: list[int] = []
     with ExitStack() as held:
-        for port in range(15000 + os.getpid() % 20000, 55000):
+        for port in range(12000 + os.getpid() * 23 % 10000, 55000):
             pair = [held.enter_context(socket.socket()) for _ in range(2)]
             try:
                 pair[0].bind((HOST, port))
@@ -64,10 +68,17 @@ class Answer:
         return json.loads(self.body)
 
 
-def request(method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-    """One request, redirects not followed; `url` without its scheme."""
+def request(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = LIMIT,
+) -> Answer:
+    """One request, redirects not followed; `url` without its scheme, `timeout` (seconds) for each step of it."""
     parts = urllib.parse.urlsplit(f"http://{url}")
-    connection = http.client.HTTPConnection(parts.netloc, timeout=LIMIT)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=timeout)
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.request(method, target, body, dict(headers or {}))
