@@ -43,7 +43,7 @@ class SqliteStorage:
         self._connection = connection
         self._file = _inode(path)
         self._wal: tuple[int, int] | None = None  # known once something was written
-        self._data_version = _pragma(connection, "data_version")
+        self._data_version = pragma(connection, "data_version")
         self._unusable: str | None = None  # why nothing more can be asked of it
 
     # ------------------------------------------------------------------ opening
@@ -56,7 +56,7 @@ class SqliteStorage:
         """
         lock = _lock(path)
         draft = f"{path}.new"  # renamed when complete, so that a crash leaves no half-made identity
-        with _released_on_error(lock), _typed_errors(path):
+        with _released_on_error(lock), typed_errors(path):
             if os.path.exists(path):
                 raise StoreFailed(path, "exists already; a node's state is never overwritten")
             if os.path.exists(f"{path}-wal"):
@@ -69,12 +69,12 @@ class SqliteStorage:
                 connection.executescript(rows.SCHEMA)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                with _transaction(connection):
+                with transaction(connection):
                     rows.put_identity(connection, identity)
                     rows.put_hard_state(connection, HardState())
                     rows.put_snapshot(connection, Snapshot(membership=membership))
             os.rename(draft, path)
-            _sync_folder(path)
+            sync_folder(path)
             with _closed_on_error(_connect(path)) as connection:
                 return cls(path, lock, connection, identity)
 
@@ -84,11 +84,11 @@ class SqliteStorage:
         if not os.path.exists(path):
             raise StoreFailed(path, "does not exist")
         lock = _lock(path)
-        with _released_on_error(lock), _typed_errors(path):
-            _check_magic(path)
+        with _released_on_error(lock), typed_errors(path):
+            check_magic(path)
             with _closed_on_error(_connect(path)) as connection:
-                _check_schema(path, connection)
-                verdict = _pragma(connection, "quick_check(1)")
+                check_schema(path, connection)
+                verdict = pragma(connection, "quick_check(1)")
                 if verdict != "ok":
                     rows.damaged(path, str(verdict))
                 return cls(path, lock, connection, rows.get_identity(path, connection))
@@ -98,7 +98,7 @@ class SqliteStorage:
     def load(self) -> StoredState:
         """What was last saved."""
         self._check_usable()
-        with _typed_errors(self.path):
+        with typed_errors(self.path):
             connection = self._connection
             hard_state = rows.get_hard_state(self.path, connection)
             snapshot = rows.get_snapshot(self.path, connection)
@@ -108,8 +108,8 @@ class SqliteStorage:
         """Make `update` durable in one transaction."""
         self._check_usable()
         try:
-            with _typed_errors(self.path):
-                with _transaction(self._connection):
+            with typed_errors(self.path):
+                with transaction(self._connection):
                     self._check_sole_writer()
                     self._write(update)
                 self._check_still_there()
@@ -121,7 +121,7 @@ class SqliteStorage:
         """Release the file and its lock."""
         self._unusable = self._unusable or "is closed"
         try:
-            with _typed_errors(self.path):
+            with typed_errors(self.path):
                 self._connection.close()
         finally:
             self._lock.close()
@@ -148,7 +148,7 @@ class SqliteStorage:
 
     def _check_sole_writer(self) -> None:
         """The lock keeps other nodes out, but not a hand with an editor, nor one that removes the lock."""
-        if _pragma(self._connection, "data_version") != self._data_version:
+        if pragma(self._connection, "data_version") != self._data_version:
             raise StoreFailed(self.path, "was changed by another program while this node was using it")
 
     def _check_still_there(self) -> None:
@@ -170,7 +170,7 @@ def _connect(path: str, mode: str = "rw") -> sqlite3.Connection:
     uri = f"file:{quote(os.path.abspath(path))}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
     with _closed_on_error(connection):
-        if _pragma(connection, "journal_mode = WAL") != "wal":
+        if pragma(connection, "journal_mode = WAL") != "wal":
             raise StoreFailed(path, "cannot be written in WAL mode here; use a local file system")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT}")
@@ -178,13 +178,15 @@ def _connect(path: str, mode: str = "rw") -> sqlite3.Connection:
     return connection
 
 
-def _pragma(connection: sqlite3.Connection, text: str) -> object:
+def pragma(connection: sqlite3.Connection, text: str) -> object:
+    """The one value that a pragma gives."""
     (value,) = connection.execute(f"PRAGMA {text}").fetchone()
     return value
 
 
 @contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All that is done within, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -213,15 +215,17 @@ def _lock(path: str) -> IO[bytes]:
     return lock
 
 
-def _check_magic(path: str) -> None:
+def check_magic(path: str) -> None:
+    """Raise `StoreFailed` for a file that is no SQLite database."""
     with open(path, "rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise StoreFailed(path, "is not a database of weedtw; move it away or choose another folder")
 
 
-def _check_schema(path: str, connection: sqlite3.Connection) -> None:
-    version = _pragma(connection, "user_version")
-    if _pragma(connection, "application_id") != APPLICATION_ID:
+def check_schema(path: str, connection: sqlite3.Connection) -> None:
+    """Raise `StoreFailed` for a database that is not ours, or not of this version."""
+    version = pragma(connection, "user_version")
+    if pragma(connection, "application_id") != APPLICATION_ID:
         raise StoreFailed(path, "is a database of another program; move it away or choose another folder")
     if not isinstance(version, int) or version < 1:
         raise StoreFailed(path, "has no schema version")
@@ -237,7 +241,8 @@ def _inode(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _sync_folder(path: str) -> None:
+def sync_folder(path: str) -> None:
+    """Make the name of the file at `path` last."""
     folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -246,7 +251,7 @@ def _sync_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _typed_errors(path: str) -> Iterator[None]:
+def typed_errors(path: str) -> Iterator[None]:
     """Whatever SQLite, the file system or a damaged row raises becomes `StoreFailed` with the file's name."""
     try:
         yield
