@@ -176,7 +176,7 @@ class HopTests(SynchronousTestCase):
         self.clock.advance(9.9)
         self.assertNoResult(errand.done)
         self.clock.advance(0.2)
-        self.assertIn("no answer came in time", self.reason(errand, PeerError))
+        self.assertIn("no answer within 10 s", self.reason(errand, PeerError))
         self.assertTrue(wire.aborted)
 
     def test_hurrying(self) -> None:
@@ -188,11 +188,11 @@ class HopTests(SynchronousTestCase):
         self.assertIn("b:1 leads now", self.reason(connecting, Unreachable))
         self.assertTrue(factory[1].called)  # cancelled
         self.clock.advance(1.0)
-        sent.hurry(5.0, "")
+        sent.hurry(5.0, "c:1 leads now")
         self.clock.advance(0.9)
         self.assertNoResult(sent.done)
         self.clock.advance(0.2)
-        self.reason(sent, PeerError)
+        self.assertIn("b:1 leads now", self.reason(sent, PeerError))
         self.assertTrue(wire.aborted)
 
     def test_giving_up(self) -> None:

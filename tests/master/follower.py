@@ -21,6 +21,7 @@ from weedtw.http.responses import (
 )
 from weedtw.master.flight import Changes
 from weedtw.master.forward import Forwarder, led
+from weedtw.topology.state import ClusterState
 
 
 @attrs.define(eq=False)
@@ -32,6 +33,8 @@ class Ledger:
     is_leader: bool = False
     has_lead: bool = False
     leader_address: str | None = None
+    masters: tuple[str, ...] = ("m1:9333", "m2:9333", "m3:9333")
+    state: ClusterState = attrs.Factory(ClusterState)
 
 
 @attrs.define(eq=False)

@@ -173,9 +173,9 @@ class Errand:
         connecting.addErrback(self._failed)
 
     def hurry(self, seconds: float, reason: str) -> None:
-        """Nobody cares for this errand any more than `seconds` from now; one that was not sent yet ends at once."""
+        """Have it end within `seconds`, and at once if it was not sent yet; `reason` is why it has no more time."""
         if self._hop is not None:
-            self._hop.hurry(seconds)
+            self._hop.hurry(seconds, reason)
         elif not self.done.called:
             self._not_sent(reason)
 
@@ -243,6 +243,7 @@ class Hop(Protocol):
         self._hops = hops
         self._deadline = Deadline(hops.clock, self._too_late)
         self._until = 0.0  # on the clock: when the answer has to be there
+        self._too_late_because = ""
         self._errand: Errand | None = None
         self._reader: AnswerReader | None = None
         self._sending: BuffersBody | None = None  # while a large body is on its way
@@ -280,6 +281,7 @@ class Hop(Protocol):
         self._errand = errand
         self._reader = AnswerReader(question.method, ANSWER_LIMIT)
         self._until = self._hops.clock.seconds() + within
+        self._too_late_because = f"no answer within {within:g} s"
         self._deadline.set(within)
         head = question.head(self.address)
         if len(question.body) <= PIECE:
@@ -290,10 +292,11 @@ class Hop(Protocol):
         self.transport.registerProducer(body, True)
         body.startProducing(self.transport).addCallback(self._sent)
 
-    def hurry(self, seconds: float) -> None:
+    def hurry(self, seconds: float, reason: str) -> None:
         """The answer has to be there within `seconds` if it had longer."""
         if self._hops.clock.seconds() + seconds < self._until:
             self._until = self._hops.clock.seconds() + seconds
+            self._too_late_because = reason
             self._deadline.set(seconds)
 
     def rest(self, seconds: float) -> None:
@@ -347,7 +350,7 @@ class Hop(Protocol):
         if self._errand is None:
             self._end(abort=False)
         else:
-            self._break("no answer came in time")
+            self._break(self._too_late_because)
 
     def _break(self, reason: str) -> None:
         errand, self._errand = self._errand, None

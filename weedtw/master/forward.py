@@ -51,7 +51,7 @@ class Times:
 
 
 TIMES = {
-    b"/dir/assign": Times(15.0, 0.2),  # a little more than the leader's own patience; a deposed one has no ids
+    b"/dir/assign": Times(15.0, 0.1),  # a little more than the leader's own patience; a deposed one has no ids
     b"/submit": Times(60.0),  # and what the body takes
     b"/vol/grow": Times(90.0),  # other orders come first, and servers that fail are replaced
     b"/vol/vacuum": Times(4 * 3600.0),  # one large volume alone may take an hour
@@ -225,7 +225,7 @@ class Forwarder:
             if leader is not None:
                 for errand, seconds in list(self._errands.items()):
                     if errand.address != leader:
-                        errand.hurry(seconds, f"{leader} leads now")
+                        errand.hurry(seconds, f"it was silent, and {leader} leads now")
         self._following = None
 
     def _not_followed(self, failure: Failure) -> None:
