@@ -21,7 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.errors import BadRequest, PeerError, Unreachable
 from weedtw.http.answers import Answer
-from weedtw.http.hops import Errand, Hops, Question
+from weedtw.http.hop import Question
+from weedtw.http.hops import Errand, Hops
 from weedtw.raft.tls import plain_connector
 
 reactor: Any = installed_reactor

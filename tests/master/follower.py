@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from weedtw.errors import NoRoom, Unavailable
 from weedtw.http.guard import WhiteList, guarded
-from weedtw.http.hops import Question
+from weedtw.http.hop import Question
 from weedtw.http.requests import Request, params
 from weedtw.http.responses import (
     empty_response,

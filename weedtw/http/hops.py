@@ -9,21 +9,18 @@ fails with PeerError when the request was sent and no whole answer came: what it
 may yet be.  `PeerAgent` does not tell the two apart for a kept connection, and repeats a GET by itself.
 """
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from weedtw.errors import BadMessage, PeerError, Unreachable, WeedError
-from weedtw.http.answers import Answer, AnswerReader
-from weedtw.http.bodies import PIECE, BuffersBody
-from weedtw.http.deadline import Deadline
+from weedtw.errors import PeerError, Unreachable, WeedError
+from weedtw.http.answers import Answer
+from weedtw.http.hop import Hop, Question
 
 # What concerns one connection only, and is not passed on (RFC 9110 §7.6.1); a body's length is told anew.
 HOP_BY_HOP = frozenset(
@@ -45,29 +42,10 @@ HOP_BY_HOP = frozenset(
 
 IDLE = 15.0  # seconds that a connection is kept unused: the other side's patience (30 s) must not end first
 KEPT = 256  # connections to one address that are kept
-ANSWER_LIMIT = 64 << 20  # bytes; the topology of a large cluster has to fit
 
 Connector = Callable[[str], IStreamClientEndpoint]  # from `host:port`; raises WeedError for what is no address
 
 _NOT_MADE = (ConnectError, ConnectingCancelledError, ConnectionClosed, DNSLookupError, OSError, WeedError)
-
-
-@attrs.frozen
-class Question:
-    """A request to pass on.  `target` is its path and query, `fields` its header lines without those of one hop."""
-
-    method: bytes
-    target: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
-    body: bytes | memoryview = b""
-
-    def head(self, address: str) -> bytes:
-        """The bytes before the body."""
-        lines = [b"%b %b HTTP/1.1" % (self.method, self.target), b"Host: " + address.encode("ascii", "replace")]
-        lines += [b"%b: %b" % field for field in self.fields]
-        if len(self.body) or self.method in {b"POST", b"PUT"}:
-            lines.append(b"Content-Length: %d" % len(self.body))
-        return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 class Hops:
@@ -98,7 +76,7 @@ class Hops:
             self._closing.callback(None)
         return self._closing
 
-    def take(self, address: str) -> "Hop | None":
+    def take(self, address: str) -> Hop | None:
         """A kept connection that the other side has not closed; the one used last, so that the others grow idle."""
         kept = self._kept.get(address)
         while kept:
@@ -108,7 +86,7 @@ class Hops:
             hop.cut()
         return None
 
-    def connect(self, address: str) -> "Deferred[Hop]":
+    def connect(self, address: str) -> Deferred[Hop]:
         """A new connection; fails with what its endpoint fails with."""
         try:
             endpoint = self._connector(address)
@@ -119,13 +97,13 @@ class Hops:
         connecting: Any = endpoint.connect(_HopFactory(self, address))  # typed as any protocol
         return connecting  # type: ignore[no-any-return]
 
-    def opened(self, hop: "Hop") -> None:
+    def opened(self, hop: Hop) -> None:
         """A connection was made."""
         self._open.add(hop)
         if self._closing is not None:
             hop.stop()
 
-    def lost(self, hop: "Hop") -> None:
+    def lost(self, hop: Hop) -> None:
         """A connection has ended."""
         self._open.discard(hop)
         kept = self._kept.get(hop.address, [])
@@ -136,7 +114,7 @@ class Hops:
         if self._closing is not None and not self._open and not self._closing.called:
             self._closing.callback(None)
 
-    def keep(self, hop: "Hop") -> None:
+    def keep(self, hop: Hop) -> None:
         """A connection has nothing to do; it waits for the next request, or is closed."""
         kept = self._kept.setdefault(hop.address, [])
         if self._closing is not None or len(kept) >= self._most_kept:
@@ -189,7 +167,7 @@ class Errand:
         self._hop = None
         self.done.errback(PeerError(self.address, reason))
 
-    def _connected(self, hop: "Hop") -> None:
+    def _connected(self, hop: Hop) -> None:
         self._stop_connecting()
         if self.done.called:
             self._hops.keep(hop)
@@ -231,139 +209,6 @@ class Errand:
         self._stop_connecting()
         if hop is not None:
             hop.cut()
-
-
-class Hop(Protocol):
-    """One connection to another server: idle, or with one request on it."""
-
-    transport: Any
-
-    def __init__(self, hops: Hops, address: str) -> None:
-        self.address = address
-        self._hops = hops
-        self._deadline = Deadline(hops.clock, self._too_late)
-        self._until = 0.0  # on the clock: when the answer has to be there
-        self._too_late_because = ""
-        self._errand: Errand | None = None
-        self._reader: AnswerReader | None = None
-        self._sending: BuffersBody | None = None  # while a large body is on its way
-        self._is_ending = False  # by us; the transport tells later that it has ended
-
-    def connectionMade(self) -> None:
-        """Ready for the first request."""
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
-        self._hops.opened(self)
-
-    def is_sound(self) -> bool:
-        """Whether the other side has not closed, nor said anything unasked, as far as this host knows.
-
-        Asked before a request is sent: the reactor may not have heard yet of an end that the kernel knows of, and a
-        request sent into it could not be sent again.
-        """
-        if self._is_ending:
-            return False
-        get_handle = getattr(self.transport, "getHandle", None)
-        handle = get_handle() if get_handle is not None else None
-        if not isinstance(handle, socket.socket):
-            return True
-        try:
-            handle.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False  # its end, or bytes
-
-    def carry(self, errand: Errand, within: float) -> None:
-        """Send an errand's request; it is told how that went."""
-        question = errand.question
-        self._errand = errand
-        self._reader = AnswerReader(question.method, ANSWER_LIMIT)
-        self._until = self._hops.clock.seconds() + within
-        self._too_late_because = f"no answer within {within:g} s"
-        self._deadline.set(within)
-        head = question.head(self.address)
-        if len(question.body) <= PIECE:
-            self.transport.write(head + question.body)
-            return
-        self.transport.write(head)
-        body = self._sending = BuffersBody([question.body])
-        self.transport.registerProducer(body, True)
-        body.startProducing(self.transport).addCallback(self._sent)
-
-    def hurry(self, seconds: float, reason: str) -> None:
-        """The answer has to be there within `seconds` if it had longer."""
-        if self._hops.clock.seconds() + seconds < self._until:
-            self._until = self._hops.clock.seconds() + seconds
-            self._too_late_because = reason
-            self._deadline.set(seconds)
-
-    def rest(self, seconds: float) -> None:
-        """Wait so long for another request."""
-        self._deadline.set(seconds)
-
-    def stop(self) -> None:
-        """Close; an errand under way is told."""
-        if self._errand is None:
-            self._end(abort=False)
-        else:
-            self._break("given up, since this server is stopping")
-
-    def cut(self) -> None:
-        """Close; nobody awaits anything from here any more."""
-        was_busy, self._errand = self._errand is not None, None
-        self._end(abort=was_busy)
-
-    def dataReceived(self, data: bytes) -> None:
-        """A part of an answer."""
-        if self._errand is None or self._reader is None:
-            self._end(abort=False)  # an answer that nobody asked for
-            return
-        try:
-            answer = self._reader.feed(data)
-        except BadMessage as error:
-            self._break(str(error))
-            return
-        if answer is None:
-            return
-        errand, self._errand, self._reader = self._errand, None, None
-        if answer.keep_alive and self._sending is None:
-            self._hops.keep(self)
-        else:
-            self._end(abort=self._sending is not None)
-        errand.answered(answer)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection has ended."""
-        self._deadline.drop()
-        self._hops.lost(self)
-        errand, self._errand = self._errand, None
-        if errand is not None:
-            errand.broke(str(reason.value).strip().rstrip("."))
-
-    def _sent(self, _: None) -> None:
-        self._sending = None
-        self.transport.unregisterProducer()
-
-    def _too_late(self) -> None:
-        if self._errand is None:
-            self._end(abort=False)
-        else:
-            self._break(self._too_late_because)
-
-    def _break(self, reason: str) -> None:
-        errand, self._errand = self._errand, None
-        self._end(abort=True)
-        if errand is not None:
-            errand.broke(reason)
-
-    def _end(self, abort: bool) -> None:
-        self._is_ending = True
-        if abort:
-            self.transport.abortConnection()
-        else:
-            self.transport.loseConnection()
 
 
 class _HopFactory(Factory):

@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 
 from weedtw.errors import PeerError, Unavailable, Unreachable
 from weedtw.http.answers import Answer
-from weedtw.http.hops import HOP_BY_HOP, Errand, Hops, Question
+from weedtw.http.hop import Question
+from weedtw.http.hops import HOP_BY_HOP, Errand, Hops
 from weedtw.http.requests import Request
 from weedtw.master.cluster import Cluster
 
