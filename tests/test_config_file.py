@@ -122,6 +122,13 @@ class FileTests(SynchronousTestCase):
         assert isinstance(loaded, Loaded)
         self.assertEqual(loaded.config, MasterConfig(port=7))
 
+    def test_folder_without_our_file(self) -> None:
+        folder = self.enterContext(TemporaryDirectory())
+        loaded = load("master", [f"-config_dir={folder}"], OwnNetwork())
+        assert isinstance(loaded, Loaded)
+        self.assertEqual(loaded.config, MasterConfig())
+        self.assertEqual(loaded.notes, (f"--config_dir has no effect: there is no {folder}/weedtw.toml",))
+
     def test_no_text(self) -> None:
         path = self.write("")
         with open(path, "wb") as file:

@@ -53,5 +53,9 @@ def _file_settings(line: CommandLine) -> Settings:
     if line.config is not None and line.config_dir is not None:
         raise ConfigError("--config_dir", "contradicts --config; give one of them")
     if line.config_dir is not None:
-        return read_file(os.path.join(line.config_dir, FILE_NAME))
+        path = os.path.join(line.config_dir, FILE_NAME)
+        if os.path.isdir(line.config_dir) and not os.path.exists(path):  # SeaweedFS's own folder, for example
+            line.notes.append(f"--config_dir has no effect: there is no {path}")
+            return {}
+        return read_file(path)
     return {} if line.config is None else read_file(line.config)
