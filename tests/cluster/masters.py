@@ -182,6 +182,8 @@ def wait_for_cluster(masters: Sequence[Daemon], size: int | None = None) -> str:
     last: list[dict[str, Any]] = []
 
     def is_whole() -> bool:
+        for master in masters:
+            assert master.runs, f"{master.line} has ended with {master.process.returncode}:\n{master.said}"
         last[:] = [master.believes() for master in masters]
         members = [sorted((m["node"], m["address"], m["voter"]) for m in one.get("members", ())) for one in last]
         return (
