@@ -11,7 +11,7 @@ JOBS   ?= $(shell nproc)
 .PHONY: help test check lint demo sim bench wheel clean distclean
 
 help:
-	@echo "make demo       a master and three volume servers with a few files, until Ctrl-C"
+	@echo "make demo       three servers with a few files, and what happens when the leading one is killed"
 	@echo "make test       every check and every test"
 	@echo "make check      the quick ones"
 	@echo "make sim        SEEDS=100000 simulated Raft clusters in trouble, on all processors"

@@ -71,15 +71,23 @@ def environment(scratch: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(scratch), "COLUMNS": "200"}
 
 
-def pids(shown: str) -> list[int]:
-    """The servers', from the table."""
-    return [int(pid) for pid in re.findall(r"^(?:master|volume server \d) .* (\d+)$", shown, re.MULTILINE)]
+def pids(shown: str) -> dict[str, int]:
+    """The servers' processes by their names: from the table, and from what is said of the one that is restarted."""
+    first = re.findall(r"^(server \d) +http\S+ +http\S+ +(\d+)$", shown, re.MULTILINE)
+    again = re.findall(r"for (server \d), started again as process (\d+)", shown)
+    return {name: int(pid) for name, pid in (*first, *again)}
+
+
+def killed(shown: str) -> tuple[str, int]:
+    """The server that the demonstration kills, and its process."""
+    (found,) = re.findall(r"^Killed (server \d) in the middle of it \(kill -9 (\d+)\)", shown, re.MULTILINE)
+    return found[0], int(found[1])
 
 
 def assert_nothing_is_left(shown: str, scratch: Path) -> None:
     found = pids(shown)
-    assert len(found) == 4, shown
-    for pid in found:
+    assert len(found) == 3, shown
+    for pid in found.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     assert os.listdir(scratch) == []
@@ -97,13 +105,32 @@ def test_without_a_terminal_it_ends_by_itself(tmp_path: Path) -> None:
         env=environment(tmp_path),
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    files = re.findall(r"^(\S+) .* (\d+,[0-9a-f]+) +(\d) +same as stored(.*)$", done.stdout, re.MULTILINE)
+    shown = done.stdout
+    recipe = r"^weedtw server -master\.port=\d+ -dir=\./\d -volume\.port=\d+ -master\.peers=(?:localhost:\d+,?){3}$"
+    assert len(re.findall(recipe, shown, re.MULTILINE)) == 3
+    files = re.findall(r"^(\S+) .* (\d+,[0-9a-f]+) +(\d) +same as stored(.*)$", shown, re.MULTILINE)
     assert len(files) >= 3
     assert [chunks for name, _, _, chunks in files if name == "large.bin"] == [" in 6 chunks"]
-    assert [copies for name, _, copies, _ in files if name.endswith(".png")][:1] == ["2"]
-    assert re.search(r"^Open  http://127\.0\.0\.1:\d+/  the master's page$", done.stdout, re.MULTILINE)
-    assert "Ctrl-C" not in done.stdout
-    assert_nothing_is_left(done.stdout, tmp_path)
+    assert {copies for _, _, copies, _ in files} == {"2"}
+    assert re.search(r"^Open  http://localhost:\d+/  a master's page; each of them has one$", shown, re.MULTILINE)
+    assert "Ctrl-C" not in shown
+    assert_the_outage_is_told(shown, len(files))
+    assert_nothing_is_left(shown, tmp_path)
+
+
+def assert_the_outage_is_told(shown: str, files: int) -> None:
+    dead, pid = killed(shown)
+    assert re.search(rf"^{dead} +http.* {pid}$", shown, re.MULTILINE)  # in the table of those that were started
+    assert pids(shown)[dead] != pid  # it was started again
+    (outage,) = re.findall(r"^Now (server \d) leads\. +The longest time without an id was (\d+) ms\.$", shown, re.M)
+    assert outage[0] != dead
+    assert int(outage[1]) > 0
+    assert re.search(r"^Of [1-9][\d,]* ids none came twice\.$", shown, re.MULTILINE)
+    again = re.search(
+        r"^All (\d+) files read back as they were; (\d+) of them had a copy on (server \d)\.$", shown, re.M
+    )
+    assert again is not None
+    assert (int(again[1]), again[3]) == (files, dead)
 
 
 @pytest.mark.process
@@ -121,17 +148,19 @@ def test_on_a_terminal_it_stays_until_it_is_ended(tmp_path: Path, number: signal
 def test_a_server_that_falls_is_told_and_counts_as_failure(tmp_path: Path) -> None:
     with on_a_terminal(tmp_path) as demo:
         demo.read_until("Ctrl-C ends it.")
-        os.kill(pids(demo.shown)[-1], signal.SIGKILL)
-        demo.read_until("volume server 3 was killed by signal 9")
+        name, pid = list(pids(demo.shown).items())[-1]
+        os.kill(pid, signal.SIGKILL)
+        demo.read_until(f"demo: {name} was killed by signal 9")
         demo.process.send_signal(signal.SIGINT)
         assert demo.read_to_end() == 1, demo.shown
         assert_nothing_is_left(demo.shown, tmp_path)
 
 
 @pytest.mark.process
-def test_interrupted_while_it_begins_it_ends_what_it_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["Waiting for the masters", "Asking each master", "leads."])
+def test_interrupted_on_its_way_it_ends_what_it_started(tmp_path: Path, moment: str) -> None:
     with on_a_terminal(tmp_path) as demo:
-        demo.read_until("Waiting for the master")
+        demo.read_until(moment)
         demo.process.send_signal(signal.SIGTERM)
         assert demo.read_to_end() == 1, demo.shown
         assert_nothing_is_left(demo.shown, tmp_path)

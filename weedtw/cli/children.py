@@ -12,6 +12,7 @@ import attrs
 
 _PATIENCE: Final = 20.0  # seconds after SIGTERM; a daemon takes ten at most to finish what is under way
 _LAST_LINES: Final = 8
+_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where `weedtw` lies
 
 
 @attrs.define(eq=False)
@@ -48,19 +49,33 @@ class Children:
     running: list[Child] = attrs.Factory(list)
 
     def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Run `weedtw` with these arguments.
+        """Run `weedtw` with these arguments, in the folder.
 
-        It gets a session of its own, so that Ctrl-C reaches us alone and we end it in our order.
+        It gets a session of its own, so that Ctrl-C reaches us alone and we end it in our order.  Under a name that
+        was there before it continues that one's log.
         """
         path = os.path.join(self.folder, f"{name.replace(' ', '-')}.log")
         words = [sys.executable, "-m", "weedtw.cli.main", *arguments]
-        with open(path, "wb") as log:
+        paths = [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]  # `weedtw` need not be installed
+        with open(path, "ab") as log:
             process = subprocess.Popen(  # noqa: S603  # our own program, by its full path
-                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                start_new_session=True,
             )
         child = Child(name, path, process)
         self.running.append(child)
         return child
+
+    def kill(self, child: Child) -> None:
+        """Let one die at once, without a word; it is none of them any more."""
+        child._process.kill()
+        child._process.wait()
+        self.running.remove(child)
 
     def fallen(self) -> list[Child]:
         """Those that have ended by themselves."""

@@ -1,53 +1,35 @@
-"""`make demo`: a master and three volume servers on this machine, with a few files in them, to look at.
+"""`make demo`: three masters and volume servers on this machine, a few files in them, and the leading one killed.
 
 Everything lies in a scratch folder and is gone at the end.  On a terminal the servers stay until Ctrl-C; without
-one the demo ends by itself.  The exit status is 0 when every file read back as it was, and every server ended when
-it was told to.
+one the demo ends by itself.  The exit status is 0 when every file read back as it was, no file id came twice, and
+every server ended when it was told to.
 """
 
-import hashlib
 import io
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from weedtw.cli.children import Child, Children
-from weedtw.cli.demo_files import LARGE, digest_of, sample_files
-from weedtw.cli.report import table, wide_console
+from weedtw.cli.demo_cluster import DemoCluster, Server
+from weedtw.cli.demo_files import DemoFailed, Kept, keep, read_back, sample_files, show_files
+from weedtw.cli.demo_outage import Asker
 from weedtw.errors import WeedError
-from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
-    from weedtw.client import Client, Uploaded
+    from weedtw.client import Client
+    from weedtw.http.agent import PeerAgent
 
-HOST: Final = "127.0.0.1"
-RACKS: Final = ("r1", "r1", "r2")  # of the volume servers; two in one, so that replication 001 has where to go
-REPLICATED: Final = "001"  # one more copy, on another server of the same rack
-CHUNK: Final = 1024 * 1024  # bytes
-_READY_WITHIN: Final = 60.0  # seconds
+_BEFORE: Final = 1.0  # seconds for which ids are asked for, before the leader dies and with the next one
 _LOOK_AGAIN: Final = 0.1  # seconds
-
-
-class DemoFailed(Exception):
-    """The demonstration cannot go on; the text says why."""
-
-
-@attrs.frozen
-class Kept:
-    """A file and what it became."""
-
-    path: str
-    uploaded: "Uploaded"
-    copies: int  # that were read and compared
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -77,20 +59,21 @@ def _react(children: Children) -> int:
 
     from weedtw.cli.session import end_with
 
+    demo = Demo(children)
+
     def begin(reactor: Any) -> Any:
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))  # the terminal was closed
-        demo = Demo(reactor, children)
-        running = demo.start()
+        running = demo.start(reactor)
         end_with(reactor, running, signal.SIG_IGN)  # the servers have to be ended whatever happens
         return running
 
-    try:
-        react(begin)
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    except KeyboardInterrupt:  # before the reactor ran
-        return 1
-    return 0
+    status = 1
+    with suppress(KeyboardInterrupt):  # before the reactor ran
+        try:
+            react(begin)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return status if demo.is_over else 1
 
 
 def _end(children: Children) -> list[str]:
@@ -109,32 +92,27 @@ def _end(children: Children) -> list[str]:
 class Demo:
     """One run."""
 
-    reactor: Any
     children: Children
-    master: str = ""  # "host:port"
-    servers: list[str] = attrs.Factory(list)
+    reactor: Any = None
+    is_over: bool = False  # it came to its end, and was not cut short
 
-    def start(self) -> Any:
+    def start(self, reactor: Any) -> Any:
         """Begin; the Deferred fails with SystemExit unless all went well."""
         from twisted.internet.defer import Deferred
 
+        self.reactor = reactor
         return Deferred.fromCoroutine(self._whole())
 
     async def _whole(self) -> None:
         from twisted.internet.defer import CancelledError
+        from twisted.internet.task import deferLater
 
-        from weedtw.client import Client
+        from weedtw.http.agent import make_agent
 
-        await self._pause(0.0)  # the reactor minds signals from here on, so that no server can be left behind
+        await deferLater(self.reactor, 0.0)  # signals are minded from here on, so that no server can be left behind
+        peers = make_agent(self.reactor)
         try:
-            self._start_servers()
-            client = Client([self.master], self.reactor, patience=5.0)
-            try:
-                await self._ready(client)
-                kept = [await self._keep(client, path) for path in sample_files(self.children.folder)]
-            finally:
-                await client.close()
-            self._show(kept)
+            await self._story(peers)
         except (WeedError, DemoFailed, OSError) as error:
             print(f"demo: {error}", file=sys.stderr)
             self._show_logs()
@@ -142,105 +120,78 @@ class Demo:
         except CancelledError:
             print("demo: interrupted", file=sys.stderr)
             raise SystemExit(1) from None
+        finally:
+            await peers.close()
+        self.is_over = True
         if sys.stdin.isatty() and sys.stdout.isatty():
             await self._until_interrupted()
 
-    def _start_servers(self) -> None:
-        ports = _free_ports(1 + len(RACKS))
-        self.master = f"{HOST}:{ports[0]}"
-        print(f"The files of this demonstration lie in {self.children.folder}, until its end.\n")
-        rows = [("master", f"http://{self.master}/", "", self._start("master", ports[0], "--mdir"))]
-        for number, (port, rack) in enumerate(zip(ports[1:], RACKS, strict=True), 1):
-            where = ("--max", "30", "--mserver", self.master, "--dataCenter", "dc1", "--rack", rack)
-            child = self._start(f"volume server {number}", port, "--dir", *where)
-            self.servers.append(f"{HOST}:{port}")
-            rows.append((child.name, f"http://{HOST}:{port}/ui/index.html", f"dc1/{rack}", child))
-        shown = ((name, url, rack, str(child.pid)) for name, url, rack, child in rows)
-        table(wide_console(), "Servers", ("", "URL", "RACK", "#PID"), shown)
+    async def _story(self, peers: "PeerAgent") -> None:
+        cluster = DemoCluster(self.reactor, self.children, peers)
+        cluster.start()
+        cluster.show()
+        await cluster.ready()
         print()
-
-    def _start(self, name: str, port: int, folder_option: str, *options: str) -> Child:
-        folder = os.path.join(self.children.folder, name.replace(" ", "-"))
-        os.mkdir(folder)
-        words = [name.split(maxsplit=1)[0], "--ip", HOST, "--port", str(port), folder_option, folder, *options]
-        return self.children.start(name, words)
-
-    async def _ready(self, client: "Client") -> None:
-        async def master_leads() -> bool:
-            return bool((await client.status()).leader)
-
-        async def servers_reported() -> bool:
-            return {one.url for one in (await client.status()).servers} >= set(self.servers)
-
-        await self._wait("the master", master_leads)
-        await self._wait(f"{len(self.servers)} volume servers to report to it", servers_reported)
+        files = await self._store(cluster)
+        show_files(files)
+        _show_places(cluster, files)
+        dead = await self._outage(cluster)
+        await self._read_again(cluster, files, dead)
+        await cluster.bring_back(dead)
         print()
+        await cluster.show_masters()
+        _show_commands(cluster)
 
-    async def _wait(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
-        """Wait, with a limit, until `condition` holds; errors of the cluster mean "not yet"."""
-        print(f"Waiting for {what} ...", end=" ", flush=True)
-        started, last = self.reactor.seconds(), ""
-        while True:
-            try:
-                if await condition():
-                    break
-            except WeedError as error:
-                last = f": {error}"
-            waited = self.reactor.seconds() - started
-            if waited > _READY_WITHIN or self.children.fallen():
-                print()
-                raise DemoFailed(f"gave up waiting for {what} after {waited:.1f} s{last}")
-            await self._pause(_LOOK_AGAIN)
-        print(f"{self.reactor.seconds() - started:.1f} s")
-
-    async def _keep(self, client: "Client", path: str) -> Kept:
-        """Store a file, read every copy of it back, and compare."""
-        from weedtw.client import Placement
-
-        placement = Placement(replication=REPLICATED if path.endswith(".png") else "")
-        uploaded = await client.upload(path, placement=placement, max_bytes=CHUNK)
-        wanted = digest_of(path)
-        read = hashlib.sha256()
-        await client.stream(uploaded.fid, read.update)
-        if read.digest() != wanted:
-            raise DemoFailed(f"{path} did not read back as it was")
-        locations = await client.lookup(uploaded.fid.volume_id)
-        for location in locations:
-            if hashlib.sha256(await self._copy_at(location.url, uploaded)).digest() != wanted:
-                raise DemoFailed(f"the copy of {path} on {location.url} is not what was stored")
-        return Kept(path, uploaded, len(locations))
-
-    async def _copy_at(self, address: str, uploaded: "Uploaded") -> bytes:
-        from weedtw.http.agent import make_agent
-
-        peers = make_agent(self.reactor)
+    async def _store(self, cluster: DemoCluster) -> list[Kept]:
+        client = self._client(cluster)
         try:
-            answer = await peers.request("GET", address, f"/{uploaded.fid}")
-            content: bytes = await answer.read(LARGE)
+            return [await keep(client, cluster.peers, path) for path in sample_files(self.children.folder)]
         finally:
-            await peers.close()
-        return content
+            await client.close()
 
-    def _show(self, kept: list[Kept]) -> None:
-        rows = []
-        for one in kept:
-            stored = one.uploaded
-            chunks = f"in {len(stored.chunks)} chunks" if stored.chunks else ""
-            size, count = format_size(stored.size), str(one.copies)
-            rows.append((stored.name, size, str(stored.fid), count, f"same as stored {chunks}".strip()))
-        table(wide_console(), "Files", ("NAME", "#SIZE", "ID", "#COPIES", "READ BACK"), rows)
-        picture = next(one.uploaded for one in kept if one.path.endswith(".png"))
-        text = kept[0].uploaded
-        program = _program()
-        print(f"\nOpen  http://{self.master}/  the master's page")
-        for stored in (picture, text):
-            print(f"      http://{stored.url}/{stored.fid}  {stored.name}")
-        print(f"Try   {program} status --master {self.master}")
-        print(f"      {program} upload --master {self.master} FILE")
-        print(f"      curl http://{self.master}/dir/assign")
+    async def _outage(self, cluster: DemoCluster) -> Server:
+        """Ask for ids while the leader is killed, and tell how long there were none; who was killed."""
+        from twisted.internet.defer import Deferred
+
+        print("\nAsking each master in turn for file ids, without a pause ...")
+        asker = Asker(self.reactor, cluster.peers, cluster.masters)
+        asking = Deferred.fromCoroutine(asker.run())
+        try:
+            await cluster.pause(_BEFORE)
+            leader = await cluster.leader()
+            cluster.kill(leader)
+            print(
+                f"Killed {leader.name} in the middle of it (kill -9 {leader.child.pid}): its master was the leader."
+            )
+            successor = await cluster.leader()
+            await cluster.pause(_BEFORE)
+        finally:
+            asker.stop()
+        await asking
+        print(f"Now {successor.name} leads.  The longest time without an id was {asker.longest * 1000:.0f} ms.")
+        if asker.twice:
+            raise DemoFailed(f"of {asker.count:,} ids {asker.twice:,} came twice")
+        print(f"Of {asker.count:,} ids none came twice.")
+        return leader
+
+    async def _read_again(self, cluster: DemoCluster, files: list[Kept], dead: Server) -> None:
+        client = self._client(cluster)  # one that has not heard of anything yet
+        try:
+            for one in files:
+                await read_back(client, cluster.peers, one)
+        finally:
+            await client.close()
+        concerned = sum(dead.volume in one.copies for one in files)
+        print(f"All {len(files)} files read back as they were; {concerned} of them had a copy on {dead.name}.\n")
+
+    def _client(self, cluster: DemoCluster) -> "Client":
+        from weedtw.client import Client
+
+        return Client(cluster.masters, self.reactor, patience=10.0)
 
     async def _until_interrupted(self) -> None:
         from twisted.internet.defer import CancelledError
+        from twisted.internet.task import deferLater
 
         print("\nCtrl-C ends it.", flush=True)
         complained: list[Child] = []
@@ -249,21 +200,30 @@ class Demo:
                 for child in self.children.fallen():
                     if child not in complained:
                         complained.append(child)
-                        print(f"demo: the {child.name} {child.ended()}:\n{child.last_words()}", file=sys.stderr)
-                await self._pause(_LOOK_AGAIN)
+                        print(f"demo: {child.name} {child.ended()}:\n{child.last_words()}", file=sys.stderr)
+                await deferLater(self.reactor, _LOOK_AGAIN)
         except CancelledError:
             return
 
     def _show_logs(self) -> None:
         """What the servers said last; their logs go with the scratch folder."""
         for child in self.children.running:
-            print(f"demo: the {child.name} {child.ended() or 'is running'}. Its last words:", file=sys.stderr)
+            print(f"demo: {child.name} {child.ended() or 'is running'}. Its last words:", file=sys.stderr)
             print(child.last_words(), file=sys.stderr)
 
-    async def _pause(self, seconds: float) -> None:
-        from twisted.internet.task import deferLater
 
-        await deferLater(self.reactor, seconds)
+def _show_places(cluster: DemoCluster, files: list[Kept]) -> None:
+    print(f"\nOpen  http://{cluster.servers[0].master}/  a master's page; each of them has one")
+    picture = next(one.uploaded for one in files if one.is_picture)
+    for stored in (picture, files[0].uploaded):
+        print(f"      http://{stored.url}/{stored.fid}  {stored.name}")
+
+
+def _show_commands(cluster: DemoCluster) -> None:
+    program, master = _program(), cluster.servers[0].master
+    print(f"\nTry   {program} status --master {master}")
+    print(f"      {program} upload --master {master} FILE")
+    print(f"      curl http://{master}/dir/assign")
 
 
 def _program() -> str:
@@ -272,15 +232,6 @@ def _program() -> str:
         return "weedtw"
     script = os.path.join(os.path.dirname(sys.executable), "weedtw")
     return os.path.relpath(script) if os.access(script, os.X_OK) else f"{sys.executable} -m weedtw.cli.main"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports on which nothing listens; all are held at once, so that they differ."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 if __name__ == "__main__":
