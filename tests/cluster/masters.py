@@ -25,7 +25,11 @@ import attrs
 
 from tests.cluster.processes import HOST, LIMIT, WEEDTW, Answer, free_ports, request, wait_until
 
-PROGRAMS = {"weedtw": WEEDTW, "twist": [str(Path(sys.executable).parent / "twist")]}
+PROGRAMS = {
+    "weedtw": WEEDTW,
+    "twist": [str(Path(sys.executable).parent / "twist")],
+    "crashing": [sys.executable, str(Path(__file__).with_name("crashing.py"))],
+}
 TYPED = {"9333": 0, "8080": 10}  # the first of ten ports each, as typed -> where they begin in the list of free ones
 PORT = re.compile(r"-(?:master\.)?port[= ](\d+)")
 QUICKLY = 3.0  # seconds for a master to say what it believes; a frozen one says nothing
@@ -148,6 +152,15 @@ def terminate(daemons: Iterable[Daemon]) -> None:
         )
 
 
+def kill(daemons: Iterable[Daemon]) -> None:
+    """kill -9 for all at once, and wait until they are dead."""
+    ending = list(daemons)
+    for daemon in ending:
+        daemon.signal(signal.SIGKILL)
+    for daemon in ending:
+        daemon.process.wait(LIMIT)
+
+
 # ------------------------------------------------------------------ what the masters say together
 
 
@@ -243,6 +256,31 @@ def get(master: Daemon, fid: str) -> bytes:
     answer = request("GET", f"{answer.json()['locations'][0]['url']}/{fid}")
     assert answer.status == 200, answer
     return answer.body
+
+
+def knows(master: Daemon, fid: str) -> bool:
+    """Whether a master has heard of the volume of a file."""
+    answer = master.ask(f"/dir/lookup?volumeId={fid.partition(',')[0]}")
+    return answer is not None and answer.status == 200
+
+
+def check_cluster(masters: Sequence[Daemon], size: int | None = None) -> str:
+    """They become one cluster in which files are kept, whoever is asked, and which all call by one id; the id."""
+    cluster = wait_for_cluster(masters, size)
+    kept = {}
+    for master in masters:
+        for _ in range(3):
+            fid = put(assign([master]), master.line.encode())
+            assert fid not in kept, f"{fid} was issued twice"
+            kept[fid] = master.line.encode()
+    for master in masters:
+        for fid, body in kept.items():
+            wait_until(lambda master=master, fid=fid: knows(master, fid), f"{master.line} knows {fid}")  # type: ignore[misc]
+            assert get(master, fid) == body
+        answer = master.ask("/dir/status")
+        assert answer is not None
+        assert answer.json()["TopologyId"] == cluster
+    return cluster
 
 
 # ------------------------------------------------------------------ where they run

@@ -1,7 +1,7 @@
 """The recipes of SeaweedFS's documentation, as typed: only the program's name is changed, and ports are free ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,14 +10,15 @@ from tests.cluster.masters import (
     Daemon,
     Scratch,
     assign,
+    check_cluster,
     get,
+    kill,
     leaders,
     put,
     terminate,
     wait_for_cluster,
     wait_for_leader,
 )
-from tests.cluster.processes import wait_until
 
 pytestmark = pytest.mark.process
 
@@ -56,35 +57,12 @@ def lines(recipe: str, program: str = "weedtw") -> list[str]:
     return recipe.strip().splitlines()
 
 
-def check(masters: Sequence[Daemon], size: int = 3) -> str:
-    """They are one cluster in which files are kept, whoever is asked, and which all call by the same id; the id."""
-    cluster = wait_for_cluster(masters, size)
-    wait_until(lambda: assign(masters)["fid"], "there are file ids")
-    fids = [put(assign([master]), master.line.encode()) for master in masters for _ in range(3)]
-    assert len(set(fids)) == len(fids), fids
-    for number, fid in enumerate(fids):
-        for master in masters:
-            wait_until(lambda master=master, fid=fid: knows(master, fid), f"{master.line} knows {fid}")  # type: ignore[misc]
-            assert get(master, fid) == masters[number // 3].line.encode()
-    for master in masters:
-        answer = master.ask("/dir/status")
-        assert answer is not None
-        assert answer.json()["TopologyId"] == cluster
-    return cluster
-
-
-def knows(master: Daemon, fid: str) -> bool:
-    """Whether a master has heard of the volume of a file."""
-    answer = master.ask(f"/dir/lookup?volumeId={fid.partition(',')[0]}")
-    return answer is not None and answer.status == 200
-
-
 # ------------------------------------------------------------------ three servers
 
 
 @by_both
 def test_three_servers_at_once(scratch: Scratch, program: str) -> None:
-    check([scratch.start(line) for line in lines(THREE_SERVERS, program)])
+    check_cluster([scratch.start(line) for line in lines(THREE_SERVERS, program)])
 
 
 @pytest.mark.parametrize("order", [(2, 0, 1), (1, 2, 0)])
@@ -93,9 +71,9 @@ def test_three_servers_one_after_the_other_in_any_order(scratch: Scratch, order:
     first = scratch.start(typed[order[0]])
     first.wait_to_say("1 of the 3 masters .* are here, 2 are needed")
     second = scratch.start(typed[order[1]])
-    cluster = check([first, second], 2)
+    cluster = check_cluster([first, second], 2)
     third = scratch.start(typed[order[2]])
-    assert check([first, second, third]) == cluster
+    assert check_cluster([first, second, third]) == cluster
 
 
 @by_both
@@ -106,46 +84,40 @@ def test_one_by_one(scratch: Scratch, program: str) -> None:
         servers.append(scratch.start(line))
         clusters.add(wait_for_cluster(servers))
         assert leaders(servers) == servers[:1], "a newcomer changes nothing about who leads"
-    clusters.add(check(servers))
+    clusters.add(check_cluster(servers))
     assert len(clusters) == 1
 
 
 # ------------------------------------------------------------------ masters and volume servers apart
 
 
-@by_both
-def test_masters_and_volume_servers_apart_and_masters_restarted_without_peers(scratch: Scratch, program: str) -> None:
+@pytest.mark.parametrize(("program", "end"), [("weedtw", terminate), ("twist", kill)])
+def test_masters_and_volume_servers_apart_and_masters_restarted_without_peers(
+    scratch: Scratch, program: str, end: Callable[[list[Daemon]], None]
+) -> None:
     masters = [scratch.start(line) for line in lines(MASTERS, program)]
     first, *others = lines(VOLUMES, program)
     option = " --mserver " if program == "twist" else " -mserver="
     volumes = [scratch.start(f"{first}{option}localhost:9333"), *map(scratch.start, others)]  # what is the default
-    cluster = check(masters)
-
+    cluster = check_cluster(masters)
     old = put(assign(masters), b"old")
-    without = [scratch.line(re.sub(r" --?peers\S* ?.*", "", line)) for line in lines(MASTERS, program)]
-    terminate(masters)
-    for master, line in zip(reversed(masters), reversed(without), strict=True):
-        master.start(line)
-    assert check(masters) == cluster
 
-    for master in masters:
-        master.kill()
-    for master in masters:
-        master.start()
-    assert check(masters) == cluster
+    end(masters)
+    for master, line in reversed(list(zip(masters, lines(MASTERS, program), strict=True))):
+        master.start(scratch.line(re.sub(r" --?peers.*", "", line)))
+    assert check_cluster(masters) == cluster
     assert {get(master, old) for master in masters} == {b"old"}
     assert all(volume.runs for volume in volumes)
 
 
 def test_a_restart_by_the_whole_machine_keeps_the_cluster(scratch: Scratch) -> None:
     servers = [scratch.start(line) for line in lines(THREE_SERVERS)]
-    cluster = check(servers)
+    cluster = check_cluster(servers)
     fid = put(assign(servers, replication="002"), b"kept")
-    for server in servers:
-        server.kill()
+    kill(servers)
     for server, line in zip(servers, lines(ONE_BY_ONE), strict=True):  # other peers than on disk: they do not count
         server.start(scratch.line(line))
-    assert check(servers) == cluster
+    assert check_cluster(servers) == cluster
     assert {get(server, fid) for server in servers} == {b"kept"}
 
 
@@ -169,7 +141,7 @@ def test_masters_as_seaweedfs_4_starts_them(scratch: Scratch) -> None:
     masters = [scratch.start(since_4(number, peers)) for number in (1, 2, 3)]
     cluster = wait_for_cluster(masters)
     scratch.start("weedtw volume -ip=127.0.0.1 -port=8080 -dir=./v -mserver=" + peers)
-    assert check(masters) == cluster
+    assert check_cluster(masters) == cluster
     answer = masters[0].ask("/cluster/status")
     assert answer is not None
     assert set(answer.json()) >= {"Leader", "Peers"}
@@ -187,5 +159,5 @@ def test_a_master_of_one_admits_those_who_name_it_and_stays_leader(scratch: Scra
     assert wait_for_cluster(masters) == cluster
     assert wait_for_leader(masters) is first
     assert first.believes()["term"] == term, "it has led all the time"
-    assert check(masters) == cluster
+    assert check_cluster(masters) == cluster
     assert {get(master, fid) for master in masters} == {b"from before"}
