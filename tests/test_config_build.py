@@ -7,9 +7,12 @@ import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.config import FolderConfig, MasterConfig, MinFree, ServerConfig, VolumeConfig
+from weedtw.config.build import TICK
 from weedtw.config.load import Config, Loaded, load
 from weedtw.config.vocabulary import Program
 from weedtw.errors import ConfigError
+from weedtw.raft.core import Settings
+from weedtw.raft.interface import Timing
 
 EMPTY_WORD = "''"
 
@@ -35,6 +38,10 @@ NETWORK = FakeNetwork(
         "other": (("10.0.0.6",), "10.0.0.5"),
         "here": (("127.0.1.1",), "127.0.1.1"),
         "v6": (("fd00::6",), "fd00::5"),
+        "fd00::5": (("fd00::5",), "fd00::5"),
+        "third": (("10.0.0.7",), "10.0.0.5"),
+        "second": (("10.1.0.5",), "10.1.0.5"),  # another address of this machine
+        "10.0.0.5": (("10.0.0.5",), "10.0.0.5"),
     }
 )
 
@@ -192,9 +199,114 @@ class AddressTests(SynchronousTestCase):
             ("-port=1 -peers=self:1", "10.0.0.5:1"),
             ("-ip=self -peers=10.0.0.5:9333", "self:9333"),
             ("-ip=x -peers=x:9333", "x:9333"),
+            ("-peers=here:9333", "localhost:9333"),
         ):
             made = master(line)
             self.assertEqual((made.address, made.peers), (address, ()), line)
+
+
+class PeerTests(SynchronousTestCase):
+    """Which of the masters in `--peers` are others, and whether this one is among them."""
+
+    def test_nobody(self) -> None:
+        for line in ("", "-peers=none", "-peers=", f"-peers {EMPTY_WORD}"):
+            made = master(line)
+            self.assertEqual((made.peers, made.named, made.founder), ((), (), False), line)
+
+    def test_table(self) -> None:
+        """Address, the others, and whether it may found a cluster with them."""
+        for line, address, others, founder in (
+            ("-peers=localhost:9333", "localhost:9333", "", True),
+            ("-port=9334 -peers=localhost:9333", "localhost:9334", "localhost:9333", False),
+            ("-port=9334 -peers=localhost", "localhost:9334", "localhost:9333", False),
+            (
+                "-port=9334 -peers=localhost:9335,localhost:9334,localhost:9333,localhost:9335",
+                "localhost:9334",
+                "localhost:9335 localhost:9333",
+                True,
+            ),
+            ("-port=9334 -peers=localhost:9333.19333,localhost:9334.19334", "localhost:9334", "localhost:9333", True),
+            ("-peers=localhost:9333,127.0.0.1:9333,[::1]:9333,here:9333,localhost:1", "localhost:9333",
+             "localhost:1", True),
+            ("-peers=self:9333,10.0.0.5:9333,other:9333", "10.0.0.5:9333", "other:9333", True),
+            ("-peers=other:9333,self:9333", "10.0.0.5:9333", "other:9333", True),
+            ("-peers=other:9333", "10.0.0.5:9333", "other:9333", False),
+            ("-peers=other:9333,unknown:9333", "10.0.0.5:9333", "other:9333 unknown:9333", False),
+            ("-peers=other:9333,second:9333", "10.1.0.5:9333", "other:9333", True),  # by the name they know
+            ("-peers=other:9333,here:9333", "10.0.0.5:9333", "other:9333", True),  # Debian's name for itself
+            ("-ip=10.0.0.5 -peers=other:9333,second:9333", "10.0.0.5:9333", "other:9333 second:9333", False),
+            ("-ip=Self -peers=self:9333,other:9333", "Self:9333", "other:9333", True),
+            ("-ip=10.0.0.5 -peers=localhost:9333,localhost:9334", "10.0.0.5:9333", "localhost:9334", True),
+            ("-ip=127.0.0.2 -peers=127.0.0.1:9333,127.0.0.2:9333", "127.0.0.2:9333", "127.0.0.1:9333", True),
+            ("-ip=127.0.0.1 -peers=127.0.0.1:9333,127.0.0.2:9333", "127.0.0.1:9333", "127.0.0.2:9333", True),
+            ("-peers=v6:9333,[fd00::5]:9333", "[fd00::5]:9333", "v6:9333", True),
+            ("-port=9334 -peers=localhost:9333,other:9333", "10.0.0.5:9334", "localhost:9333 other:9333", False),
+        ):  # fmt: skip
+            made = master(line)
+            self.assertEqual((made.address, " ".join(made.peers), made.founder), (address, others, founder), line)
+
+    def test_server_reports_to_all(self) -> None:
+        """The recipe of SeaweedFS's documentation."""
+        made = server(
+            "-master.port=9334 -dir=./2 -volume.port=8081 -master.peers=localhost:9333,localhost:9334,localhost:9335"
+        )
+        self.assertEqual(
+            (made.master.address, made.master.mdir, made.master.founder), ("localhost:9334", "./2", True)
+        )
+        self.assertEqual(made.master.peers, ("localhost:9333", "localhost:9335"))
+        self.assertEqual(made.volume.masters, ("localhost:9334", "localhost:9333", "localhost:9335"))
+        self.assertEqual(made.volume.address, "localhost:8081")
+
+    def test_server_lets_the_other_masters_in(self) -> None:
+        made = server("-whiteList=192.168.0.0/16 -master.peers=self:9333,other:9333")
+        self.assertEqual(made.volume.white_list, ("192.168.0.0/16", "10.0.0.5", "10.0.0.6"))
+
+    def test_as_seaweedfs_is_started(self) -> None:
+        made = master(
+            "-ip=127.0.0.1 -port=9334 -port.grpc=19334 -mdir=D -peers=127.0.0.1:9333,127.0.0.1:9334,127.0.0.1:9335 "
+            "-electionTimeout=3s -heartbeatInterval=300ms -volumeSizeLimitMB=32 -defaultReplication=000 "
+            "-raftHashicorp -raftBootstrap=false -resumeState"
+        )
+        self.assertEqual((made.election_timeout, made.heartbeat_interval, made.fast_election), (3.0, 0.3, True))
+        self.assertEqual((made.peers, made.founder), (("127.0.0.1:9333", "127.0.0.1:9335"), True))
+        both = server(
+            "-master.electionTimeout=1m -master.heartbeatInterval=2s -master.raftHashicorp -master.raftBootstrap "
+            "-master.resumeState -master.peers=localhost:9333,localhost:9334 -master.port.grpc=19333 "
+            "-volume.port.grpc=18080 -master.noFastElection"
+        )
+        self.assertEqual((both.master.election_timeout, both.master.heartbeat_interval), (60.0, 2.0))
+        self.assertFalse(both.master.fast_election)
+
+    def test_an_address_that_the_others_cannot_reach(self) -> None:
+        for line, expected in (
+            ("-ip=localhost -peers=localhost:9333,other:9333", "--ip: localhost cannot be reached by masters on "
+             "other hosts, such as other:9333; it takes the address by which they reach this one"),
+            ("-ip=127.0.0.1 -peers=other:9333", "--ip: 127.0.0.1 cannot be reached by masters on other hosts, "
+             "such as other:9333; it takes the address by which they reach this one"),
+            ("-peers=localhost:9333,other:9333,third:9333", "--peers: localhost:9333 stands beside other:9333, but a "
+             "master that calls itself localhost cannot be reached by masters on other hosts; name each by the "
+             "address that it has for the others, its --ip (here: 10.0.0.5:9333)"),
+            ("-peers=self:9333,localhost:9334,other:9333", "--peers: localhost:9334 stands beside other:9333, but a "
+             "master that calls itself localhost cannot be reached by masters on other hosts; name each by the "
+             "address that it has for the others, its --ip (here: 10.0.0.5:9333)"),
+            ("-peers=unknown:9333", "--peers: unknown:9333 cannot be found from here, so there is no telling "
+             "by which address it would reach this master; give --ip"),
+        ):  # fmt: skip
+            with self.assertRaises(ConfigError) as caught:
+                master(line)
+            self.assertEqual(str(caught.exception), expected, line)
+        self.assertEqual(master("-ip=x -peers=unknown:9333").peers, ("unknown:9333",))
+
+    def test_the_shortest_times(self) -> None:
+        """Those that are taken leave a leader a lease that lasts from one heartbeat to the next."""
+        self.assertEqual(TICK, Timing().tick)
+        for interval in (0.02, 0.03, 0.05, 0.1, 0.3, 1, 60):
+            heartbeat = max(1, round(interval / TICK))
+            least = round((2 * heartbeat + 3) * TICK, 3)
+            made = master(f"-heartbeatInterval={interval} -electionTimeout={max(least, 0.1)}")
+            settings = Settings(election=round(made.election_timeout / TICK), heartbeat=heartbeat)
+            self.assertGreater(settings.lease, settings.heartbeat, interval)
+            self.assertRaises(ConfigError, master, f"-heartbeatInterval={interval} -electionTimeout={least - 0.02}")
 
 
 class ErrorTests(SynchronousTestCase):
@@ -212,14 +324,15 @@ class ErrorTests(SynchronousTestCase):
              "(0.0.0.0 belongs in --ip.bind)"),
             ("master", "-defaultReplication=9", "--defaultReplication: '9' is not three digits "
              "(copies in other data centers, on other racks, on other servers of the rack) such as 001"),
-            ("master", "-peers=other:9333", "--peers: other:9333 is another master; "
-             "this version serves with a single master, so it takes none"),
-            ("master", "-peers=localhost:9333,localhost:9334", "--peers: localhost:9334 is another master; "
-             "this version serves with a single master, so it takes none"),
-            ("server", "-master.peers=other:1", "--master.peers: other:1 is another master; "
-             "this version serves with a single master, so it takes none"),
-            ("master", "-electionTimeout=100ms", "--heartbeatInterval: too long; "
-             "it takes at most half of --electionTimeout"),
+            ("master", "-peers=a:1,none", "--peers: 'a:1,none' is not a list such as host1:9333,host2:9333, or none"),
+            ("server", "-master.peers=a:x", "--master.peers: 'a:x' is not a list such as host1:9333,host2:9333, "
+             "or none"),
+            ("master", "-electionTimeout=200ms", "--electionTimeout: an election timeout of 200ms is too short for "
+             "heartbeats every 100ms; they take one of at least 260ms"),
+            ("server", "-master.heartbeatInterval=300ms", "--master.heartbeatInterval: an election timeout of 500ms "
+             "is too short for heartbeats every 300ms; they take one of at least 660ms"),
+            ("master", "-electionTimeout=99ms",
+             "--electionTimeout: '99ms' is not a duration from 100ms to 10m, such as 300ms, 3s or 1h30m"),
             ("master", "-garbageThreshold=0", "--garbageThreshold: '0' is not a number above 0, at most 1"),
             ("volume", "-max=7,20", "--max: 2 values for 1 folders in --dir; it takes one, or one for each"),
             ("volume", "-dir=/1,/2,/3 -max=7,20",

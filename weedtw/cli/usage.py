@@ -25,8 +25,8 @@ _FOLDER += "temporary files, is emptied by many systems when they start. "
 _NOTES: dict[Program, str] = {
     "master": _IP + _FOLDER,
     "volume": _IP + _FOLDER,
-    "server": _IP + _FOLDER + "--master.dir left out is the first --dir. The volume server works for the master it "
-    "was started with.",
+    "server": _IP + _FOLDER + "--master.dir left out is the first --dir. The volume server reports to the "
+    "master beside it and to all others of its cluster.",
 }
 _SPELLING = (
     "Options may be written --port 9333, --port=9333, -port 9333 or -port=9333. Durations are written 300ms, 3s, "

@@ -5,17 +5,19 @@ ConfigError, each one sentence that names the option where it was said and what 
 """
 
 import os.path
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-from weedtw.config import kinds
+from weedtw.config import addresses, kinds
 from weedtw.config.arguments import Settings
 from weedtw.config.model import FolderConfig, MasterConfig, ServerConfig, VolumeConfig, join_address
 from weedtw.config.network import Network
 from weedtw.config.options import MASTER, OPTIONS, VOLUME, Option
 from weedtw.errors import ConfigError, WeedError
+
+TICK = 0.02  # seconds; consensus counts its time in these
+_UNREACHABLE = "cannot be reached by masters on other hosts"
 
 
 @attrs.frozen
@@ -68,7 +70,7 @@ def build_master(settings: Settings, network: Network) -> MasterConfig:
 def build_volume(settings: Settings, network: Network) -> VolumeConfig:
     """The configuration of `weedtw volume`; raises ConfigError."""
     values = Values.read(VOLUME, settings)
-    config = _volume(values, _advertised(values, values["mserver"], network))
+    config = _volume(values, values["ip"] or addresses.advertised(values["mserver"], network))
     if config.address in config.masters:
         raise values.error(
             "mserver", f"{config.address} is this volume server itself; it takes the addresses of masters"
@@ -85,28 +87,34 @@ def build_server(settings: Settings, network: Network) -> ServerConfig:
         raise of_volume.error("port", f"{volume.port} is the master's port too; give --master.port or --volume.port")
     if not of_master.said("mdir"):
         master = attrs.evolve(master, mdir=volume.folders[0].path)
+    masters = (master.address, *master.peers)
     white_list = volume.white_list
-    if white_list:  # the master in this process must be able to make volumes
-        white_list = tuple(dict.fromkeys((*white_list, *network.addresses(master.ip))))
+    if white_list:  # the masters, whichever leads, must be able to make volumes
+        hosts = [kinds.split_address(address, addresses.DEFAULT_PORT)[0] for address in masters]
+        white_list = tuple(
+            dict.fromkeys((*white_list, *(found for host in hosts for found in network.addresses(host))))
+        )
     return ServerConfig(
         master=attrs.evolve(master, port_option="--master.port"),
-        volume=attrs.evolve(volume, masters=(master.address,), white_list=white_list, port_option="--volume.port"),
+        volume=attrs.evolve(volume, masters=masters, white_list=white_list, port_option="--volume.port"),
     )
 
 
 def _master(values: Values, network: Network) -> MasterConfig:
-    peers = values["peers"] or ()
-    ip = _advertised(values, peers, network)
-    others = tuple(dict.fromkeys(peer for peer in peers if not _is_self(peer, ip, values["port"], network)))
-    if values["heartbeatInterval"] * 2 > values["electionTimeout"]:
-        raise values.error("heartbeatInterval", "too long; it takes at most half of --electionTimeout")
+    named: tuple[str, ...] = tuple(dict.fromkeys(values["peers"] or ()))
+    port, chosen = values["port"], bool(values["ip"])
+    ip = values["ip"] or addresses.advertised(addresses.own_first(named, port, network), network)
+    others = tuple(peer for peer in named if not addresses.is_self(peer, ip, port, network, chosen=chosen))
+    _check_reach(values, ip, others, network)
+    _check_timing(values)
     return MasterConfig(
         ip=ip,
-        bind=values["ip.bind"] or _interface(ip),
-        port=values["port"],
+        bind=values["ip.bind"] or addresses.interface(ip),
+        port=port,
         peers=others,
-        named=tuple(dict.fromkeys(peers)),
-        founder=len(others) < len(dict.fromkeys(peers)),
+        named=named,
+        founder=len(others) < len(named),
+        fast_election=not values["noFastElection"],
         mdir=os.path.expanduser(values["mdir"]),
         volume_size_limit_mb=values["volumeSizeLimitMB"],
         default_replication=values["defaultReplication"],
@@ -124,7 +132,7 @@ def _master(values: Values, network: Network) -> MasterConfig:
 def _volume(values: Values, ip: str) -> VolumeConfig:
     return VolumeConfig(
         ip=ip,
-        bind=values["ip.bind"] or _interface(ip),
+        bind=values["ip.bind"] or addresses.interface(ip),
         port=values["port"],
         public_url=values["publicUrl"] or join_address(ip, values["port"]),
         folders=_folders(values),
@@ -175,29 +183,42 @@ def _each(values: Values, name: str, folders: int) -> list[Any]:
     return list(given) if len(given) == folders else list(given) * folders
 
 
-# ------------------------------------------------------------------ addresses
+# ------------------------------------------------------------------ masters
 
 
-def _advertised(values: Values, towards: Iterable[str], network: Network) -> str:
-    """`--ip`, or our address on the way to the first of the others, or `localhost` when they are all here."""
-    if values["ip"]:
-        return str(values["ip"])
-    for address in towards:
-        host, _ = kinds.split_address(address, 9333)
-        source = None if kinds.is_loopback(host) else network.source(host)
-        if source and not kinds.is_loopback(source):
-            return source
-    return "localhost"
+def _check_reach(values: Values, ip: str, others: tuple[str, ...], network: Network) -> None:
+    """Raise ConfigError when masters on other hosts could not reach this one, or one that is named with it.
+
+    A loopback address means another machine to everybody who reads it.
+    """
+    far = [peer for peer in others if addresses.is_elsewhere(peer, network)]
+    if not far:
+        return
+    if kinds.is_loopback(ip) and values["ip"]:
+        reason = f"{ip} {_UNREACHABLE}, such as {far[0]}; it takes the address by which they reach this one"
+        raise values.error("ip", reason)
+    if kinds.is_loopback(ip):
+        reason = f"{far[0]} cannot be found from here, so there is no telling by which address it would reach this"
+        raise values.error("peers", f"{reason} master; give --ip")
+    near = [peer for peer in values["peers"] if addresses.is_loopback(peer)]
+    if near and len(others) < len(set(values["peers"])):
+        own = join_address(ip, values["port"])
+        reason = f"{near[0]} stands beside {far[0]}, but a master that calls itself localhost {_UNREACHABLE}; "
+        raise values.error(
+            "peers", f"{reason}name each by the address that it has for the others, its --ip (here: {own})"
+        )
 
 
-def _interface(ip: str) -> str:
-    """Where to listen when `--ip.bind` does not say: where the others come, and nowhere else."""
-    return "127.0.0.1" if ip.rstrip(".").lower() == "localhost" else ip
-
-
-def _is_self(peer: str, ip: str, port: int, network: Network) -> bool:
-    host, peer_port = kinds.split_address(peer, 9333)
-    if peer_port != port:
-        return False
-    both_here = kinds.is_loopback(host) and kinds.is_loopback(ip)
-    return both_here or host == ip or bool(set(network.addresses(host)) & set(network.addresses(ip)))
+def _check_timing(values: Values) -> None:
+    """Raise ConfigError unless a follower can miss a heartbeat, and a leader's lease lasts from one to the next."""
+    timeout, interval = values["electionTimeout"], values["heartbeatInterval"]
+    heartbeat = max(1, round(interval / TICK))
+    least = 2 * heartbeat + 3
+    if round(timeout / TICK) >= least:
+        return
+    name = "heartbeatInterval" if not values.said("electionTimeout") else "electionTimeout"
+    raise values.error(
+        name,
+        f"an election timeout of {kinds.spell(timeout)} is too short for heartbeats every {kinds.spell(interval)}; "
+        f"they take one of at least {kinds.spell(round(least * TICK, 3))}",
+    )

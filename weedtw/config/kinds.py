@@ -83,10 +83,11 @@ def duration(shortest: float, longest: float) -> Kind:
             raise ValueError(text)
         return value
 
-    return Kind(f"a duration from {_spell(shortest)} to {_spell(longest)}, such as 300ms, 3s or 1h30m", parse)
+    return Kind(f"a duration from {spell(shortest)} to {spell(longest)}, such as 300ms, 3s or 1h30m", parse)
 
 
-def _spell(seconds: float) -> str:
+def spell(seconds: float) -> str:
+    """A length of time as it may be typed: `500ms`, `3s`."""
     for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
@@ -196,6 +197,11 @@ def is_wildcard(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def is_localhost(host: str) -> bool:
+    """Whether a host is `localhost`, by name or by its usual addresses; another 127.x.x.x may be another server's."""
+    return host.rstrip(".").lower() in {"localhost", "ip6-localhost", "127.0.0.1", "::1"}
 
 
 def is_loopback(host: str) -> bool:

@@ -123,7 +123,7 @@ class VolumeConfig:
 
 @attrs.frozen(kw_only=True)
 class ServerConfig:
-    """A master and a volume server in one process, which works for that master."""
+    """A master and a volume server in one process, which reports to that master and its peers."""
 
     master: MasterConfig
     volume: VolumeConfig

@@ -21,10 +21,17 @@ class Network(Protocol):
 
 @attrs.frozen
 class OwnNetwork:
-    """The network of this machine.  Looking up a name may take as long as the resolver's time-out."""
+    """The network of this machine.  To look up a name may take the resolver's time-out, so it is done once."""
+
+    _known: dict[str, tuple[str, ...]] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     def addresses(self, host: str) -> tuple[str, ...]:
         """The IP addresses of a name, in the resolver's order."""
+        if host not in self._known:
+            self._known[host] = self._look_up(host)
+        return self._known[host]
+
+    def _look_up(self, host: str) -> tuple[str, ...]:
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
         except (OSError, UnicodeError):

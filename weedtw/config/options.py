@@ -60,7 +60,7 @@ MASTER_OPTIONS = (
     Option("port", kinds.PORT, "9333", "port to listen on"),
     *_SHARED,
     Option("mdir", kinds.PATH, ".", "folder of the master's own state; keep it on a disk that survives a reboot"),
-    Option("peers", kinds.PEERS, "", "the other masters; this version serves with one, so: none, or only this one"),
+    Option("peers", kinds.PEERS, "", "all masters, or some of a cluster to join; none: this one alone"),
     Option("volumeSizeLimitMB", kinds.integer(1, 8 * 1024 * 1024), "30720", "size at which a volume is full"),
     Option("defaultReplication", REPLICATION, "000", "replication of files that do not ask for one"),
     Option("garbageThreshold", kinds.number(0, 1), "0.3", "share of deleted bytes that calls for a vacuum"),
@@ -68,8 +68,19 @@ MASTER_OPTIONS = (
     Option("fileSizeLimitMB", kinds.integer(1, 4095), "256", "largest file that /submit takes"),
     Option("volumeGrowth", kinds.GROWTH, "7,6,3,1", "volumes made at once with 1, 2, 3 and more copies"),
     Option("pulseSeconds", kinds.duration(0.1, 3600), "5", "time between heartbeats of a volume server"),
-    Option("electionTimeout", kinds.duration(0.05, 600), "500ms", "for several masters; no effect with one"),
-    Option("heartbeatInterval", kinds.duration(0.01, 60), "100ms", "for several masters; no effect with one"),
+    Option(
+        "electionTimeout",
+        kinds.duration(0.1, 600),
+        "500ms",
+        "how long a master waits for the leader before it calls an election; drawn from here to twice as long",
+    ),
+    Option("heartbeatInterval", kinds.duration(0.02, 60), "100ms", "time between the leader's signs of life"),
+    Option(
+        "noFastElection",
+        kinds.BOOL,
+        "false",
+        "wait for --electionTimeout also when the leader's process is found to be gone",
+    ),
 )
 
 VOLUME_OPTIONS = (

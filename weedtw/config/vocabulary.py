@@ -35,7 +35,7 @@ _UNPREFIXED = {
 }
 # names that `server` has under another name: the master's folder, and one size limit for both
 _RENAMED = {(MASTER, "mdir"): "master.dir", (MASTER, "fileSizeLimitMB"): "volume.fileSizeLimitMB"}
-# in `server` the volume server always works for its own master
+# in `server` the volume server goes by its own master and that one's peers
 _ABSENT = {(VOLUME, "mserver")}
 
 
