@@ -1,12 +1,13 @@
-"""A master without a port: real state, real decisions, a clock, and volume servers that do as they are told."""
+"""A master without a port: real state, a ledger in memory, a clock, and volume servers that do as they are told."""
 
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from tests.master.memory import MemoryLedger
 from weedtw.config.model import MasterConfig
 from weedtw.errors import PeerError, WeedError
 from weedtw.formats.beat import Full, VolumeReport
@@ -16,8 +17,6 @@ from weedtw.master.cluster import Cluster
 from weedtw.master.flight import Changes
 from weedtw.master.growth import Grower
 from weedtw.master.keys import KeySequence
-from weedtw.master.ledger import SoloLedger
-from weedtw.master.ledgerfile import LedgerFile
 from weedtw.topology.layout import LayoutKey
 from weedtw.topology.server import Server
 from weedtw.topology.state import Command, RegisterServer
@@ -75,16 +74,13 @@ class Peers:
 
 
 class Scene:
-    """A cluster; `folder` is where the ledger lies, `in_thread` writes to it."""
+    """A cluster whose master leads; with `slow`, the test says when its ledger decides."""
 
-    def __init__(self, folder: str, *, in_thread: Any = execute, **config: Any) -> None:
+    def __init__(self, *, slow: bool = False, **config: Any) -> None:
         self.clock = Clock()
         self.clock.advance(1_700_000_000)
         self.peers = Peers()
-        self.file = LedgerFile.open(folder)
-        self.file.found_cluster()
-        self.disk_failures: list[WeedError] = []
-        self.ledger = SoloLedger(self.file, "m:9333", in_thread, self.disk_failures.append)
+        self.ledger = MemoryLedger(slow=slow)
         self.cluster = Cluster(
             config=MasterConfig(**{"volume_size_limit_mb": LIMIT_MB, **config}),
             address="m:9333",
@@ -133,9 +129,6 @@ class Scene:
     def start_again(self) -> None:
         """From here on the master has just begun to listen."""
         self.cluster.born = self.clock.seconds()
-
-    def close(self) -> None:
-        self.file.close()
 
 
 def refused(address: str, status: int = 500) -> PeerError:

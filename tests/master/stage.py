@@ -224,6 +224,10 @@ class Stage:
         self._masters.append(service)
         return service
 
+    async def lead(self) -> None:
+        """Wait until the master decides, and has keys to give out."""
+        await until(lambda: self.master.ledger.is_leader and self.master.ledger.state.key_high_water > 0)
+
     async def stop(self) -> None:
         await self._masters.pop().stopService()
 

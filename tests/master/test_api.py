@@ -324,6 +324,7 @@ async def test_forgetting_a_server(stage: Stage) -> None:
 async def test_the_white_list_guards_what_changes_something(stage: Stage) -> None:
     await stage.stop()
     stage.start(white_list=("10.0.0.0/8",))
+    await stage.lead()
     await stage.add(volumes={3: volume(3, collection="pics")})
     for path in ("/dir/assign", "/vol/grow?count=1", "/vol/vacuum", "/col/delete?collection=pics"):
         answer = await stage.ask("GET", path)
@@ -351,12 +352,14 @@ async def test_after_a_restart_nothing_is_given_out_twice_and_nothing_is_404_too
     keys = [FileId.parse((await stage.get("/dir/assign"))["fid"]).key for _ in range(3)]
     cluster = (await stage.get("/dir/status"))["TopologyId"]
     volume_id = max(server.volumes)
+    port = int(stage.master.address.rpartition(":")[2])
     await server.leave()
     await stage.stop()
-    stage.start()
+    stage.start(port=port)
     assert (await stage.get("/dir/status"))["TopologyId"] == cluster
     assert (await stage.ask("GET", f"/dir/lookup?volumeId={volume_id}")).status == 503
     assert (await stage.ask("GET", f"/{volume_id},01637037d6")).status == 503
+    await stage.lead()
     assert (await stage.ask("GET", f"/dir/lookup?volumeId={volume_id + 1}")).status == 404
     waiting = Deferred.fromCoroutine(stage.get("/dir/assign"))
     held = len(server.volumes)

@@ -34,8 +34,6 @@ LED = (
     ("POST", "/cluster/transfer"),
 )
 OWN = {
-    "/dir/lookup?volumeId=3": 404,
-    "/3,01637037d6": 404,
     "/dir/status": 200,
     "/vol/status": 200,
     "/collection/info?collection=pics": 400,
@@ -92,6 +90,14 @@ class FollowerTests(SynchronousTestCase):
             for target, status in OWN.items():
                 [answer] = self.ask("GET", target)
                 self.assertEqual(answer.status, status, (target, answer.body))
+        self.assertEqual(self.hops.sent, [])
+
+    def test_a_volume_that_is_not_here_is_a_404_only_where_all_is_known(self) -> None:
+        for leader, born, status in (("m2:9333", -3600.0, 404), (None, -3600.0, 503), ("m2:9333", 0.0, 503)):
+            self.ledger.leader_address, self.cluster.born = leader, born
+            for target in ("/dir/lookup?volumeId=3", "/3,01637037d6"):
+                [answer] = self.ask("GET", target)
+                self.assertEqual(answer.status, status, (leader, born, answer.body))
         self.assertEqual(self.hops.sent, [])
 
     def test_who_leads(self) -> None:

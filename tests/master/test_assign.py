@@ -1,6 +1,5 @@
 """Giving out file ids: from what is there, by making volumes, or with an error that says what is wrong."""
 
-import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -11,17 +10,13 @@ from weedtw.errors import BadRequest, NoRoom, Unavailable
 from weedtw.master.assign import PATIENCE, SETTLING_PATIENCE, Assigner, Assignment, Wish
 from weedtw.master.growth import PAUSE, Order
 from weedtw.topology.layout import Where
-from weedtw.topology.state import RaiseKeys
 
 MAKE = "/admin/assign_volume"
 
 
 class Assigning(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene()
         self.assigner = Assigner(self.scene.cluster, self.scene.grower, lambda: 0xC00C1E)
 
     def assign(self, wish: Wish | None = None) -> Deferred[Assignment]:
@@ -213,9 +208,7 @@ class Refusing(Assigning):
     def test_a_ledger_that_cannot_decide(self) -> None:
         self.scene.join("a:1", holds=(volume(1),))
         self.assigned()
-        self.scene.file.close()
-        self.failureResultOf(Deferred.fromCoroutine(self.scene.ledger.submit(RaiseKeys(9))), Unavailable)
-        assert len(self.scene.disk_failures) == 1
+        self.scene.ledger.break_down()
         assert self.assigner.assign_at_once(Wish(layout())) is None
         self.failureResultOf(self.assign(), Unavailable)
 

@@ -1,7 +1,5 @@
 """Where volumes are, and which places there are."""
 
-import tempfile
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.scene import Scene, volume
@@ -12,10 +10,7 @@ from weedtw.topology.state import ForgetServer, RaiseVolumeIds
 
 class WithScene(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene()
 
 
 class Locating(WithScene):

@@ -1,6 +1,5 @@
 """Collections: deleting whole ones, adding them up."""
 
-import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,10 +17,7 @@ DELETE = "/admin/delete_collection"
 
 class WithCollections(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene()
         self.collections = Collections(self.scene.cluster, self.scene.grower)
 
     def delete(self, name: str) -> Deferred[None]:

@@ -1,6 +1,5 @@
 """Making volumes on servers: all copies or none, one order a layout at a time."""
 
-import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,10 +16,7 @@ MAKE, TAKE_BACK = "/admin/assign_volume", "/admin/delete_volume"
 
 class Growing(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene()
 
     def grow(
         self, key: LayoutKey, count: int = 1, where: Where | None = None, *, or_none: bool = False
@@ -49,7 +45,7 @@ class Growing(SynchronousTestCase):
         committed: list[int] = []
 
         def answer() -> dict[str, Any]:
-            committed.append(self.scene.file.state.max_volume_id)
+            committed.append(self.scene.ledger.state.max_volume_id)
             return {}
 
         self.scene.peers.script("", MAKE, answer)

@@ -1,49 +1,15 @@
 """File keys: never one twice, never a wait for the disk but at the start."""
 
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.master.memory import MemoryLedger
 from tests.master.scene import take
 from weedtw.errors import NoRoom, Unavailable
 from weedtw.master.keys import ABSURD, KeySequence
-from weedtw.topology.state import MAX_KEY, ClusterState, Command, RaiseKeys
-
-
-class MemoryLedger:
-    """A ledger that forgets; with `slow`, commands wait until `store_all`."""
-
-    node_id = "n"
-    is_leader = True
-    leader_address = "m:1"
-
-    def __init__(self, state: ClusterState | None = None, *, slow: bool = False) -> None:
-        self.state = state or ClusterState()
-        self.slow = slow
-        self.waiting: list[tuple[Command, Deferred[Any]]] = []
-        self.commands: list[Command] = []
-
-    async def submit(self, command: Command) -> Any:
-        waiter: Deferred[Any] = Deferred()
-        self.waiting.append((command, waiter))
-        if not self.slow:
-            self.store_all()
-        return await waiter
-
-    def store_all(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for command, waiter in waiting:
-            self.state, result = self.state.apply(command)
-            self.commands.append(command)
-            waiter.callback(result)
-
-    def fail_all(self) -> None:
-        waiting, self.waiting = self.waiting, []
-        for _, waiter in waiting:
-            waiter.errback(Unavailable("the disk is full"))
+from weedtw.topology.state import MAX_KEY, ClusterState, RaiseKeys
 
 
 class Giving(SynchronousTestCase):

@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 from tests.master.scene import volume
 from tests.master.stage import Stage, reactor, until
 from weedtw.config.model import MasterConfig
-from weedtw.errors import ConfigError, Damaged, FolderInUse, StorageError, WeedError
+from weedtw.errors import ConfigError, FolderInUse, StorageError, StoreFailed, WeedError
 from weedtw.formats.beat import Leader
-from weedtw.master.ledgerfile import NAME
+from weedtw.master.entry import NAME
 from weedtw.master.service import MasterService
 
 
@@ -76,10 +77,25 @@ async def test_a_master_that_nobody_else_can_reach_says_so(tmp_path: Path) -> No
         await service.stopService()
 
 
-def test_a_damaged_ledger(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_the_masters(tmp_path: Path) -> None:
+    """What the store makes of each kind of damage is in tests/raft/test_sqlite.py."""
     (tmp_path / NAME).write_bytes(b"x" * 5000)
-    assert NAME in refusal(make(tmp_path), Damaged)
+    assert NAME in refusal(make(tmp_path), StoreFailed)
     assert (tmp_path / NAME).read_bytes() == b"x" * 5000  # nothing is wiped
+    (tmp_path / NAME).write_bytes(b"")
+    assert NAME in refusal(make(tmp_path), StoreFailed)
+    os.unlink(tmp_path / NAME)
+    with closing(sqlite3.connect(tmp_path / NAME)) as other:
+        other.execute("CREATE TABLE songs (title TEXT)")
+    assert "another program" in refusal(make(tmp_path), StoreFailed)
+
+
+@ensureDeferred
+async def test_a_file_of_a_newer_version(stage: Stage) -> None:
+    await stage.stop()
+    with closing(sqlite3.connect(stage.folder / "m" / NAME)) as database:
+        database.execute("PRAGMA user_version = 99")
+    assert "newer weedtw (schema 99)" in refusal(make(stage.folder / "m"), StoreFailed)
 
 
 @ensureDeferred
@@ -117,11 +133,8 @@ async def test_a_ledger_that_fails_is_said_loudly_and_ends_assigning(
 ) -> None:
     server = await stage.add()
     await stage.get("/dir/assign")
-    file = stage.master._file
-    assert file is not None
-    intruder = sqlite3.connect(os.path.join(stage.folder, "m", NAME), isolation_level=None)
-    file._database.execute("PRAGMA busy_timeout = 1")
-    intruder.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(stage.folder / "m" / NAME)) as intruder, intruder:
+        intruder.execute("DELETE FROM log")
     answer = await stage.ask("GET", "/vol/grow?count=1")
     assert answer.status == 503
     assert NAME in answer.error
@@ -130,10 +143,11 @@ async def test_a_ledger_that_fails_is_said_loudly_and_ends_assigning(
     assert (await stage.ask("GET", "/healthz")).status == 200
     assert (await stage.get("/cluster/status"))["IsLeader"] is False
     assert (await stage.ask("GET", "/dir/lookup?volumeId=1")).status == 200  # reading goes on
-    intruder.close()
     nobody_leads = Leader(None, (stage.master.address,))
     await until(lambda: server.beats is not None and server.beats.heard[-1] == nobody_leads)
-    assert ["ledger" in str(event["log_format"]) for event in logged_failures] == [True]
+    said = [formatEvent(event) for event in logged_failures]
+    assert ["changed by another program" in line for line in said] == [True, True]
+    assert "start it again" in said[1]
     logged_failures.clear()
 
 

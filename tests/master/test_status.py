@@ -1,7 +1,5 @@
 """The shapes that clients of SeaweedFS know."""
 
-import tempfile
-
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -17,17 +15,14 @@ from weedtw.topology.state import RegisterServer
 
 class Shapes(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene()
         self.scene.join("b:1", "dc2", "r1", room=7)
         self.scene.join("a:1", "dc1", "r1", holds=(volume(1), volume(3), volume(4), volume(5, copies="001")))
 
     def test_topology(self) -> None:
         assert topology_status(self.scene.cluster) == {
             "Version": f"weedtw {__version__}",
-            "TopologyId": self.scene.ledger.state.cluster_id,
+            "TopologyId": self.scene.ledger.cluster_id,
             "Topology": {
                 "Max": 17,
                 "Free": 13,
@@ -91,7 +86,7 @@ class Shapes(SynchronousTestCase):
     def test_the_page(self) -> None:
         self.scene.register("away:1")
         page = overview(self.scene.cluster).decode()
-        for text in ("<html", "a:1", "dc2", "away:1", "m:9333", str(self.scene.ledger.state.cluster_id)):
+        for text in ("<html", "a:1", "dc2", "away:1", "m:9333", self.scene.ledger.cluster_id):
             assert text in page
 
 

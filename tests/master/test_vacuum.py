@@ -1,6 +1,5 @@
 """Vacuuming: on all copies or on none, round after round."""
 
-import tempfile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,10 +13,7 @@ CHECK, COMPACT, COMMIT, CLEANUP = (f"/admin/vacuum/{step}" for step in ("check",
 
 class Vacuuming(SynchronousTestCase):
     def setUp(self) -> None:
-        holder = tempfile.TemporaryDirectory()
-        self.addCleanup(holder.cleanup)
-        self.scene = Scene(holder.name, vacuum_interval=60.0)
-        self.addCleanup(self.scene.close)
+        self.scene = Scene(vacuum_interval=60.0)
         self.vacuum = Vacuum(self.scene.cluster)
         self.peers = self.scene.peers
         self.peers.script("", CHECK, {"garbageRatio": 0.5})

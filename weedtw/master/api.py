@@ -45,7 +45,6 @@ from weedtw.master.submit import Submitter
 from weedtw.master.vacuum import Vacuum
 from weedtw.master.wishes import MAX_GROWTH, count_of, layout_of, place_of, wish_of
 from weedtw.topology.server import Server
-from weedtw.topology.state import ForgetServer
 
 NOT_ACCEPTABLE = 406  # what clients of SeaweedFS know for a wish that cannot be granted
 
@@ -220,40 +219,12 @@ class MasterApi:
         """Every volume."""
         return json_response(request, volume_status(self.cluster))
 
-    @app.route("/cluster/status", methods=_READ)
-    @endpoint
-    async def cluster_status(self, request: Request) -> bytes:
-        """Who leads."""
-        ledger = self.cluster.ledger
-        status: dict[str, Any] = {"IsLeader": ledger.is_leader, "Leader": ledger.leader_address or ""}
-        others = [address for address in self.cluster.masters if address != self.cluster.address]
-        if others:
-            status["Peers"] = others
-        if ledger.state.max_volume_id:
-            status["MaxVolumeId"] = ledger.state.max_volume_id
-        return json_response(request, status)
-
     @app.route("/cluster/", branch=True)
     def cluster_masters(self, request: Request) -> Any:  # noqa: ARG002 - Klein's signature
-        """What is about the masters themselves."""
+        """What is about the cluster itself."""
         return self.masters.app.resource()
 
-    @app.route("/cluster/forget", methods=["POST"])
-    @endpoint
-    @guarded
-    @led
-    async def cluster_forget(self, request: Request) -> bytes:
-        """Expect a volume server no longer; one that is connected is refused."""
-        address = params(request).required("server")
-        if address in self.cluster.topology.servers:
-            raise BadRequest(f"volume server {address} is connected; stop it first")
-        if not await uninterrupted(self.cluster.ledger.submit(ForgetServer(address))):
-            raise BadRequest(f"no volume server {address} belongs to the cluster")
-        self.cluster.topology.forget(address)
-        return json_response(request, {"forgotten": address})
-
     @app.route("/healthz", methods=["GET"])
-    @app.route("/cluster/healthz", methods=["GET"])
     @endpoint
     async def healthz(self, request: Request) -> bytes:
         """Whether the process answers at all."""

@@ -1,4 +1,4 @@
-"""The master's HTTP endpoints under `/cluster/` that are about the masters; paths here are without that prefix."""
+"""The master's HTTP endpoints under `/cluster/`, most about the masters themselves; paths here are without that prefix."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from klein import Klein
 from weedtw.errors import BadRequest, ChangeRefused, PeerError, Unavailable
 from weedtw.http.guard import WhiteList, guarded
 from weedtw.http.requests import Request, params
-from weedtw.http.responses import endpoint, json_errors, json_response, uninterrupted
+from weedtw.http.responses import empty_response, endpoint, json_errors, json_response, uninterrupted
 from weedtw.master import founding
 from weedtw.master.beliefs import own_beliefs
 from weedtw.master.cluster import Cluster
@@ -17,11 +17,12 @@ from weedtw.master.consensus import RaftLedger
 from weedtw.master.entry import Entrance
 from weedtw.master.forward import Forwarder, led
 from weedtw.master.members import Members
+from weedtw.topology.state import ForgetServer
 
 
 @attrs.define(eq=False)
 class ClusterApi:
-    """Membership over HTTP; `white_list` guards what changes something."""
+    """The cluster over HTTP; `white_list` guards what changes something."""
 
     app = Klein()
     json_errors(app)
@@ -32,6 +33,41 @@ class ClusterApi:
     members: Members
     forwarder: Forwarder
     white_list: WhiteList
+
+    @app.route("/status", methods=["GET", "POST", "PUT"])  # as all that reads in SeaweedFS
+    @endpoint
+    async def cluster_status(self, request: Request) -> bytes:
+        """Who leads."""
+        ledger = self.cluster.ledger
+        status: dict[str, Any] = {"IsLeader": ledger.is_leader, "Leader": ledger.leader_address or ""}
+        others = [address for address in self.cluster.masters if address != self.cluster.address]
+        if others:
+            status["Peers"] = others
+        if ledger.state.max_volume_id:
+            status["MaxVolumeId"] = ledger.state.max_volume_id
+        return json_response(request, status)
+
+    @app.route("/healthz", methods=["GET"])
+    @endpoint
+    async def healthz(self, request: Request) -> bytes:
+        """Whether the process answers at all."""
+        return empty_response(request, 200)
+
+    @app.route("/forget", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def cluster_forget(self, request: Request) -> bytes:
+        """Expect a volume server no longer; one that is connected is refused."""
+        address = params(request).required("server")
+        if address in self.cluster.topology.servers:
+            raise BadRequest(f"volume server {address} is connected; stop it first")
+        if not await uninterrupted(self.cluster.ledger.submit(ForgetServer(address))):
+            raise BadRequest(f"no volume server {address} belongs to the cluster")
+        self.cluster.topology.forget(address)
+        return json_response(request, {"forgotten": address})
+
+    # -------------------------------------------------------------- the masters
 
     @app.route("/members", methods=["GET"])
     @endpoint
