@@ -1,4 +1,4 @@
-"""The master's HTTP endpoints under `/cluster/`, most about the masters themselves; paths here are without that prefix."""
+"""The master's HTTP endpoints under `/cluster/`, whose paths stand here without that prefix."""
 
 import json
 from typing import Any
