@@ -162,9 +162,22 @@ class Recovery:
         voters = voters_of(leader.core.log.membership)
         heirs = [n for n in voters if n != leader.node and not self.cluster.processes[n].disk.wiped]
         if heirs:
-            heir = self.cluster.processes[heirs[-1]]
+            heir, asked = self.cluster.processes[heirs[-1]], set[tuple[str, int]]()
+            self._await("a transfer succeeds", lambda: self._has_taken_over(heir, asked), 3)
+
+    def _has_taken_over(self, heir: "Process", asked: set[tuple[str, int]]) -> bool:
+        """Ask every leader for it, but each of them once.
+
+        While a transfer that the trouble has begun is under way, the one that it names may win first.
+        """
+        leader = self.leader()
+        if leader is None or leader is heir:
+            return leader is not None and self._has_lease(heir)
+        lead = (leader.node, leader.core.term)
+        if lead not in asked:
+            asked.add(lead)
             leader.do(leader.core.transfer, heir.node)
-            self._await("a transfer succeeds", lambda: self.leader() is heir and self._has_lease(heir), 2)
+        return False
 
     def _changes(self) -> None:
         """A change of the membership is decided."""

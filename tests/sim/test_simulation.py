@@ -16,7 +16,8 @@ from tests.sim.plan import FAULTS
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 2000
-KEPT = tomllib.loads((Path(__file__).parent / "kept_seeds.toml").read_text())["kept"]
+FILE = tomllib.loads((Path(__file__).parent / "kept_seeds.toml").read_text())
+KEPT, QUIET = FILE["kept"], FILE["quiet"]["seeds"]
 # What some hundred runs must have seen, besides every kind of fault.
 EVENTS = (
     "change: AddLearner",
@@ -60,6 +61,9 @@ class Simulation(SynchronousTestCase):
         for kept in KEPT:
             self.assertIsNone(run(kept["seed"]).violation, kept["story"])
             self.assertIsNotNone(run(kept["seed"], load(kept["mutant"])).violation, kept["story"])
+
+    def test_what_was_the_simulator_s_own_fault_is_quiet(self) -> None:
+        self.assertEqual([seed for seed in QUIET if run(seed).violation is not None], [])
 
     @pytest.mark.simulation
     def test_everything_happens(self) -> None:
