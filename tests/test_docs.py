@@ -68,7 +68,8 @@ def options() -> set[str]:
     for name in COMMANDS:
         command = getattr(import_module(f"weedtw.cli.{name}"), name)
         assert isinstance(command, click.Command)
-        found |= {spelling for parameter in command.params for spelling in parameter.opts}
+        commands = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        found |= {spelling for each in commands for parameter in each.params for spelling in parameter.opts}
     return found
 
 

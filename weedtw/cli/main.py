@@ -18,12 +18,16 @@ DAEMONS = {
     "volume": "start a volume server: it stores and serves the files",
     "server": "start a master and a volume server in one process",
 }
-COMMANDS = {
+_FILES = {
     "upload": "store files",
     "download": "fetch files by their ids",
     "delete": "delete files by their ids",
-    "status": "show what the cluster thinks of itself",
 }
+_CLUSTER = {
+    "status": "show what the cluster thinks of itself",
+    "cluster": "look after the masters: what each believes, who belongs to them, what is on their disks",
+}
+COMMANDS = {**_FILES, **_CLUSTER}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
 _ELSEWHERE = (
@@ -63,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(options: list[str], command: str, arguments: list[str]) -> int:
     if command == "help" and arguments:
-        command, arguments = arguments[0], ["--help"]
+        command, *rest = arguments
+        arguments = [*(rest if command in COMMANDS else ()), "--help"]  # weedtw help cluster add
     if command in {"", "help"}:
         print(_overview())
         return 0
@@ -130,7 +135,7 @@ def _overview() -> str:
     lines.append(
         "weedtw stores files under short ids and serves them over HTTP, as SeaweedFS's master and volume server do."
     )
-    for title, group in (("Daemons", DAEMONS), ("Files", COMMANDS), ("Help", _OTHERS)):
+    for title, group in (("Daemons", DAEMONS), ("Files", _FILES), ("Cluster", _CLUSTER), ("Help", _OTHERS)):
         lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in group.items())]
     lines += ["", "weedtw help COMMAND explains one of them; weedtw --version prints the version."]
     return "\n".join(lines)

@@ -2,17 +2,21 @@
 
 import mimetypes
 import os
-from collections.abc import Awaitable, Callable, Iterable
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
+from weedtw.client.agreement import Agreement
 from weedtw.client.answers import Assignment, FileInfo, Location
 from weedtw.client.assign import Placement, assign
+from weedtw.client.beliefs import ask_all
 from weedtw.client.files import Files
 from weedtw.client.lookups import Lookups
 from weedtw.client.masters import Masters
+from weedtw.client.patience import Patience
 from weedtw.client.receiver import Write
 from weedtw.client.saving import Saving, safe_name
 from weedtw.client.sources import open_source, type_of_content
@@ -27,6 +31,7 @@ ANSWER: Final = 10.0  # seconds to wait for the head of an answer
 IDLE: Final = 30.0  # seconds without a byte after which a transfer is given up
 READ_LIMIT: Final = 256 * 1024 * 1024  # bytes that `read` holds in memory unless told otherwise
 _CONNECT: Final = 5.0  # seconds
+_CHANGED_WITHIN: Final = 15.0  # seconds; the leader itself gives up sooner
 
 _TYPES: Final = mimetypes.MimeTypes()  # the standard library's own table, whatever this host's says
 
@@ -176,6 +181,34 @@ class Client:
     async def status(self) -> ClusterStatus:
         """Return the masters, the volume servers and the volumes, as the leader sees them."""
         return await cluster_status(self._masters)
+
+    async def agreement(
+        self,
+        hints: Iterable[str] = (),
+        until: Callable[[Agreement], object] | None = None,
+        patience: float = 0.0,
+    ) -> Agreement:
+        """Ask every master what it believes of the cluster.
+
+        They are asked again and again `until` that is so, for `patience` seconds at most; those at the addresses in
+        `hints` as well, if there are any.  Nothing is raised for a master that does not answer: it is told of.
+        """
+        waits = Patience(self._clock, patience, random.random)
+        while True:
+            agreement = Agreement(await ask_all(self._wire, self._masters.known, hints))
+            if until is None or until(agreement) or not await waits.wait():
+                return agreement
+
+    async def change_masters(self, master: str, what: str, query: Mapping[str, str]) -> None:
+        """Have a master `add`, `remove` or `rename` another one, or `transfer` the lead; any hands it to the leader.
+
+        It is asked once: when no answer comes, what became of it has to be looked at.  `query` is as docs/http_api.md
+        has it.  Raises Unavailable when it may be possible later, PeerError.
+        """
+        reply = await self._wire.exchange("POST", master, f"/cluster/{what}", query, within=_CHANGED_WITHIN)
+        if reply.status >= 300:
+            raise await reply.error()
+        await reply.json()
 
     async def topology(self) -> Any:
         """Return the leader's `/dir/status`, as JSON gave it."""

@@ -40,7 +40,7 @@ NAME: Final = "raft.sqlite3"  # in a master's folder
 # were lost, and the room is there: 64 bits for keys, 32 for volume ids.
 KEYS_AHEAD: Final = 1 << 32  # more than a month of 1,500 keys a second
 VOLUME_IDS_AHEAD: Final = 10_000
-TERMS_AHEAD: Final = 1_000  # elections; so that whoever compares two files sees which one is newer
+TERMS_AHEAD: Final = 1_000_000  # elections; what is done from now on is of a later term than anything of theirs
 
 
 # ------------------------------------------------------------------ what is on disk
