@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from weedtw.config.kinds import is_loopback, split_address
+from weedtw.config.kinds import is_localhost, split_address
 from weedtw.config.model import join_address
 from weedtw.errors import BadRequest, ChangeRefused
 
@@ -81,11 +81,11 @@ def choose(promises: Iterable[Acceptor], fresh: Birth) -> Birth:
 
 
 def canonical(masters: Iterable[str]) -> tuple[str, ...]:
-    """A list of addresses as it is compared: sorted, each once, and all names of the loopback interface alike."""
+    """A list of addresses as it is compared: sorted, each once, and the names of `localhost` alike."""
     plain = set()
     for address in masters:
         host, port = split_address(address, 9333)
-        plain.add(join_address("localhost" if is_loopback(host) else host.lower(), port))
+        plain.add(join_address("localhost" if is_localhost(host) else host.lower(), port))
     return tuple(sorted(plain))
 
 
