@@ -35,6 +35,12 @@ class Ledger:
     leader_address: str | None = None
     masters: tuple[str, ...] = ("m1:9333", "m2:9333", "m3:9333")
     state: ClusterState = attrs.Factory(ClusterState)
+    has_majority: bool = False  # whether the others would say that this master leads
+
+    async def confirm(self) -> None:
+        """See weedtw.master.ledger.Ledger."""
+        if not (self.is_leader or (self.has_lead and self.has_majority)):
+            raise Unavailable("no majority says so")
 
 
 @attrs.define(eq=False)

@@ -92,12 +92,20 @@ class FollowerTests(SynchronousTestCase):
                 self.assertEqual(answer.status, status, (target, answer.body))
         self.assertEqual(self.hops.sent, [])
 
-    def test_a_volume_that_is_not_here_is_a_404_only_where_all_is_known(self) -> None:
-        for leader, born, status in (("m2:9333", -3600.0, 404), (None, -3600.0, 503), ("m2:9333", 0.0, 503)):
-            self.ledger.leader_address, self.cluster.born = leader, born
-            for target in ("/dir/lookup?volumeId=3", "/3,01637037d6"):
-                [answer] = self.ask("GET", target)
-                self.assertEqual(answer.status, status, (leader, born, answer.body))
+    def test_of_a_volume_that_is_not_known_here_the_leader_hears_first(self) -> None:
+        for target in ("/dir/lookup?volumeId=3", "/3,01637037d6"):
+            self.assertEqual(self.ask("GET", target), [])
+            self.assertEqual(self.hops.sent.pop().question.target, target.encode())
+
+    def test_while_nobody_leads_it_may_be_there_all_the_same(self) -> None:
+        self.ledger.leader_address = None
+        for target in ("/dir/lookup?volumeId=3", "/3,01637037d6"):
+            wire = Wire(self.site)
+            wire.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            self.clock.pump([0.1] * 30)
+            wire.pump()
+            [answer] = wire.answers("GET")
+            self.assertEqual(answer.status, 503)
         self.assertEqual(self.hops.sent, [])
 
     def test_who_leads(self) -> None:

@@ -328,6 +328,13 @@ class MarkedTests(ForwardTestCase):
         self.cluster.follow("m3:9333")
         self.assertEqual(self.refusal(wire), "this master does not lead; m3:9333 does")
 
+    def test_a_leader_that_has_given_its_lease_away_asks_the_majority(self) -> None:
+        self.cluster.lead(lease=False)
+        self.cluster.ledger.has_majority = True
+        for headers in (OURS, ""):
+            wire = self.ask("/dir/assign", headers=headers)
+            self.assertEqual(self.answer_of(wire).json["at"], "m1:9333")
+
     def test_the_leader_of_another_cluster_wants_nothing_of_it(self) -> None:
         self.cluster.lead()
         for mark in ("cluster-2 node-of-m3", "", "cluster-1x"):

@@ -135,7 +135,10 @@ class MasterApi:
         volume = wanted.partition(",")[0]
         answer: dict[str, Any] = {"volumeOrFileId": volume}
         try:
-            servers = self.cluster.locate(_volume_id(volume), asked.text("collection"))
+            volume_id = _volume_id(volume)
+            if self._is_news(volume_id) and (body := await self.forwarder.forward(request)) is not None:
+                return body
+            servers = self.cluster.locate(volume_id, asked.text("collection"))
         except (NotFound, Unavailable) as error:
             for name, value in error_headers(error):
                 request.setHeader(name, value)
@@ -149,10 +152,17 @@ class MasterApi:
         path = unquote(request.path.decode("ascii", "replace"))
         if not path[1:2].isdecimal():
             raise VolumeNotFound(path[1:].partition(",")[0][:40])
-        servers = self.cluster.locate(parse_path(path).file_id.volume_id)
+        volume_id = parse_path(path).file_id.volume_id
+        if self._is_news(volume_id) and (body := await self.forwarder.forward(request)) is not None:
+            return body
+        servers = self.cluster.locate(volume_id)
         server = servers[int(self.cluster.rng.random() * len(servers))]
         # Not 308: clients keep that for ever, and a volume may move.
         return redirect_response(request, f"http://{server.public_url}{request.uri.decode('ascii', 'replace')}", 307)
+
+    def _is_news(self, volume_id: int) -> bool:
+        """Whether a volume that is unknown to this master may be known to the leader, which hears of it first."""
+        return self.cluster.topology.key_of(volume_id) is None and not self.cluster.ledger.is_leader
 
     # -------------------------------------------------------------- volumes and collections
 

@@ -84,16 +84,9 @@ class Cluster:
         if awaited:
             names = ", ".join(awaited[:5])
             raise Unavailable(f"volume {volume_id} may be on a volume server that is not connected now: {names}")
-        if not self._knows_all:
+        if not self.ledger.is_leader:  # only the leader is never behind
             raise Unavailable(f"volume {volume_id} is not known here, and this master may not know all; try again")
         raise VolumeNotFound(volume_id)
-
-    @property
-    def _knows_all(self) -> bool:
-        """Whether what is not in the agreed state does not exist: a master that has just started may be behind."""
-        ledger = self.ledger
-        is_settled = self.clock.seconds() - self.born >= self._settling
-        return ledger.is_leader or (is_settled and ledger.leader_address is not None)
 
     def check_place(self, where: Where) -> None:
         """Raise BadRequest, at once and by name, when no server of the cluster ever was in that place."""

@@ -132,7 +132,25 @@ class Forwarder:
                 request.setHeader(NOT_LEADER, b"1")
                 leader = self.leader
                 raise Unavailable(f"this master does not lead; {leader} does" if leader else self.standing())
-            await self.cluster.changes.wait(min(left, FIRST_PAUSE))
+            if not await self._is_confirmed():
+                await self.cluster.changes.wait(min(left, FIRST_PAUSE))
+            else:
+                return
+
+    async def _is_confirmed(self) -> bool:
+        """Whether a majority says now that this master leads.
+
+        A leader has no lease for the rest of its term once it tried to hand the lead over and nobody took it; then it
+        has to ask, for each request.
+        """
+        ledger = self.cluster.ledger
+        if not ledger.has_lead:
+            return False
+        try:
+            await ledger.confirm()
+        except Unavailable:
+            return False
+        return True
 
     # -------------------------------------------------------------- the follower's side
 
@@ -140,7 +158,7 @@ class Forwarder:
         """The leader's answer; None when that is this master."""
         ledger, clock = self.cluster.ledger, self.cluster.clock
         until, pause, problem = clock.seconds() + PATIENCE, FIRST_PAUSE, ""
-        while not ledger.is_leader:
+        while not (ledger.is_leader or await self._is_confirmed()):
             leader = self.leader
             if leader is not None:
                 try:
