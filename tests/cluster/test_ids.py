@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 PEERS = ",".join(f"{HOST}:{port}" for port in (9333, 9334, 9335))
 
 
-def three_masters(scratch: Scratch, volumes: int = 1) -> list[Daemon]:
+def three_masters(scratch: Scratch, volumes: int = 1, most: int = 60) -> list[Daemon]:
     """A cluster with some volume servers that is ready."""
     masters = [
         scratch.start(f"weedtw master -ip={HOST} -port={port} -mdir=./m{port} -peers={PEERS}")
@@ -23,7 +23,7 @@ def three_masters(scratch: Scratch, volumes: int = 1) -> list[Daemon]:
     ]
     for number in range(volumes):
         scratch.start(
-            f"weedtw volume -ip={HOST} -port={8080 + number} -dir=./v{number} -max=60 "
+            f"weedtw volume -ip={HOST} -port={8080 + number} -dir=./v{number} -max={most} "
             f"-mserver={PEERS} -pulseSeconds=1"
         )
     wait_for_cluster(masters)
