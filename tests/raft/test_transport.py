@@ -205,9 +205,14 @@ class Admission(TransportTest):
         self.refused(Hello("c", "a", "elsewhere:1"), "you claim to be node a, which is here; is your disk a copy?")
 
     def test_a_copied_disk_of_another_node(self) -> None:
-        self.cluster("a", "b")
-        self.call("a:1", Hello("c", "b", "copy:1"))
-        self.assertIn("b: calls from copy:1 and from b:1; if both go on, one's disk is a copy", self.log.texts())
+        """The first one stays, as long as its connection stands."""
+        a, b = self.cluster("a", "b")
+        self.refused(Hello("c", "b", "copy:1"), "node b is connected already, from b:1; is your disk a copy of its?")
+        self.assertEqual(a.transport.address_of("b"), "b:1")
+        b.die()
+        self.network.run(0.1)
+        self.assertFalse(self.call("a:1", Hello("c", "b", "moved:1")).ended)
+        self.assertEqual(a.transport.address_of("b"), "moved:1")
 
     def test_strangers_of_this_cluster_are_heard_and_answered(self) -> None:
         """A newcomer knows the cluster before the cluster knows it, and so does one that was removed."""

@@ -41,7 +41,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
 
 
 class AnyCommands(SynchronousTestCase):
-    @settings(max_examples=200)
+    @settings(max_examples=200, deadline=None)
     @given(st.lists(COMMANDS, max_size=30))
     def test_invariants(self, commands: list[Command]) -> None:
         state = ClusterState()
@@ -68,6 +68,7 @@ class AnyCommands(SynchronousTestCase):
                 assert all(result.first > earlier.last for earlier in granted)
                 granted.append(result)
 
+    @settings(deadline=None)
     @given(st.lists(COMMANDS, max_size=30))
     def test_replaying_what_was_written_down_gives_the_same_state(self, commands: list[Command]) -> None:
         first, second = ClusterState(), ClusterState()
