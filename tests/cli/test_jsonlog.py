@@ -12,7 +12,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.cli.jsonlog import json_observer, line_of
 
-
 FIELDS = st.text().filter(lambda name: not name.startswith("log_"))  # those are the logger's own
 
 
