@@ -8,13 +8,14 @@ ARGS   ?=
 SEEDS  ?= 100000
 JOBS   ?= $(shell nproc)
 
-.PHONY: help test check lint demo sim bench wheel clean distclean
+.PHONY: help test check lint demo sim torture bench wheel clean distclean
 
 help:
 	@echo "make demo       three servers with a few files, and what happens when the leading one is killed"
 	@echo "make test       every check and every test"
 	@echo "make check      the quick ones"
 	@echo "make sim        SEEDS=100000 simulated Raft clusters in trouble, on all processors"
+	@echo "make torture    the tests on processes for long: masters killed, frozen and replaced by the dozen"
 	@echo "make bench      how fast it is here"
 	@echo "make wheel      dist/weedtw-*.whl"
 	@echo "make clean      remove what was built; make distclean: the virtual environment too"
@@ -53,6 +54,10 @@ demo: $(VENV)/ready-to-run
 
 sim: $(VENV)/ready-to-run
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
+
+# WEEDTW_SEED=… repeats a run's choices; each test keeps its history beside its logs.
+torture: $(VENV)/ready-to-test
+	WEEDTW_TORTURE=1 $(BIN)/pytest -m process --basetemp=build/torture tests/cluster $(ARGS)
 
 bench: $(VENV)/ready-to-test
 	@for bench in $(wildcard bench/*.py); do echo "== $$bench"; $(BIN)/python $$bench $(ARGS) || exit 1; done
