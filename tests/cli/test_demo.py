@@ -8,16 +8,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import attrs
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.cli.demo import main
 from weedtw.cli.demo_files import picture
+from weedtw.cli.demo_outage import Asker
+from weedtw.errors import Unreachable
+from weedtw.http.agent import PeerAgent
 
 DEMO = [sys.executable, "-m", "weedtw.cli.demo"]
 LIMIT = 120.0  # seconds; generous, for a machine that does something else as well
@@ -129,6 +135,7 @@ def assert_the_outage_is_told(shown: str, files: int) -> None:
     again = re.search(
         r"^All (\d+) files read back as they were; (\d+) of them had a copy on (server \d)\.$", shown, re.M
     )
+    assert re.search(r"^localhost:\d+ leads in term \d+; 3 of 3 voters are here", shown, re.MULTILINE)
     assert again is not None
     assert (int(again[1]), again[3]) == (files, dead)
 
@@ -166,10 +173,41 @@ def test_interrupted_on_its_way_it_ends_what_it_started(tmp_path: Path, moment: 
         assert_nothing_is_left(demo.shown, tmp_path)
 
 
+@attrs.define
+class Masters:
+    """Answers in the order of a script; "" is no answer."""
+
+    answers: list[str]
+    clock: Clock
+    asked: list[str] = attrs.Factory(list)
+
+    async def get_json(
+        self, address: str, path: str, query: Mapping[str, object], *, timeout: float
+    ) -> dict[str, object]:
+        self.asked.append(address)
+        fid = self.answers.pop(0)
+        if not fid:
+            raise Unreachable(address, "nobody listens there")
+        return {"fid": fid}
+
+
 class DemoTests(SynchronousTestCase):
     def test_it_takes_no_options(self) -> None:
         self.assertEqual(main(["--fast"]), 1)
         self.assertEqual(main(["--help"]), 0)
+
+    def test_an_id_that_comes_twice_is_noticed_and_the_longest_wait_for_one_measured(self) -> None:
+        clock = Clock()
+        masters = Masters(["1,0a00000001", "", "2,0b00000001", "", "1,0a00000002"], clock)
+        asker = Asker(clock, cast(PeerAgent, masters), ["a:1", "b:1"])
+        asking = Deferred.fromCoroutine(asker.run())
+        while masters.answers:
+            clock.advance(0.5)
+        asker.stop()
+        clock.advance(0.5)
+        self.successResultOf(asking)
+        self.assertEqual((asker.count, asker.twice, asker.longest), (3, 1, 1.0))
+        self.assertEqual(masters.asked, ["a:1", "b:1", "a:1", "b:1", "a:1"])
 
     def test_the_picture_it_makes_is_one(self) -> None:
         pillow = pytest.importorskip("PIL.Image")

@@ -22,6 +22,7 @@ from weedtw.cli.children import Child, Children
 from weedtw.cli.demo_cluster import DemoCluster, Server
 from weedtw.cli.demo_files import DemoFailed, Kept, keep, read_back, sample_files, show_files
 from weedtw.cli.demo_outage import Asker
+from weedtw.cli.report import Report
 from weedtw.errors import WeedError
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def _react(children: Children) -> int:
     from twisted.internet.task import react
 
     from weedtw.cli.session import end_with
+    from weedtw.cli.steady import make_steady
 
     demo = Demo(children)
 
     def begin(reactor: Any) -> Any:
+        make_steady(reactor)
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reactor.stop))  # the terminal was closed
         running = demo.start(reactor)
         end_with(reactor, running, signal.SIG_IGN)  # the servers have to be ended whatever happens
@@ -139,7 +142,7 @@ class Demo:
         await self._read_again(cluster, files, dead)
         await cluster.bring_back(dead)
         print()
-        await cluster.show_masters()
+        await self._show_masters(cluster)
         _show_commands(cluster)
 
     async def _store(self, cluster: DemoCluster) -> list[Kept]:
@@ -184,6 +187,16 @@ class Demo:
         concerned = sum(dead.volume in one.copies for one in files)
         print(f"All {len(files)} files read back as they were; {concerned} of them had a copy on {dead.name}.\n")
 
+    async def _show_masters(self, cluster: DemoCluster) -> None:
+        """What `weedtw cluster status` shows."""
+        from weedtw.cli.cluster_status import show_status
+
+        client = self._client(cluster)
+        try:
+            await show_status(client, Report("demo", bars=False))
+        finally:
+            await client.close()
+
     def _client(self, cluster: DemoCluster) -> "Client":
         from weedtw.client import Client
 
@@ -221,7 +234,8 @@ def _show_places(cluster: DemoCluster, files: list[Kept]) -> None:
 
 def _show_commands(cluster: DemoCluster) -> None:
     program, master = _program(), cluster.servers[0].master
-    print(f"\nTry   {program} status --master {master}")
+    print(f"\nTry   {program} cluster status --master {master}")
+    print(f"      {program} status --master {master}")
     print(f"      {program} upload --master {master} FILE")
     print(f"      curl http://{master}/dir/assign")
 

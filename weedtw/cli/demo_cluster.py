@@ -130,15 +130,6 @@ class DemoCluster:
 
         await deferLater(self.reactor, seconds)
 
-    async def show_masters(self) -> None:
-        """What each believes of itself."""
-        rows = []
-        for server in self.servers:
-            told = await self.peers.get_json(server.master, "/cluster/members", timeout=2.0)
-            role, term, log = str(told["role"]).lower(), str(told["term"]), str(told["applied"])
-            rows.append((server.name, server.master, role, term, log))
-        table(wide_console(), "Masters", ("", "ADDRESS", "ROLE", "#TERM", "#DECISIONS"), rows)
-
     # ------------------------------------------------------------------ what they say
 
     async def _state(self, server: Server) -> dict[str, Any]:

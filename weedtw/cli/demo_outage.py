@@ -1,7 +1,6 @@
 """How long nobody gets a file id while a master dies, and whether any id comes twice."""
 
 import itertools
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +54,7 @@ class Asker:
             await deferLater(self.reactor, _BETWEEN)
 
     def _take(self, fid: FileId) -> None:
-        now = time.monotonic()
+        now = self.reactor.seconds()
         if self._last is not None:
             self.longest = max(self.longest, now - self._last)
         self._last = now
