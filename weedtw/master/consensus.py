@@ -62,6 +62,10 @@ class RaftLedger:
         self._node: RaftNode | None = None
         self._transport: Transport | None = None
 
+    def go_by(self, node_id: str) -> None:
+        """Take the id under which a former run has given promises to others."""
+        self._node_id = node_id
+
     def attach(self, node: RaftNode, transport: Transport) -> None:
         """From now on this master is a member."""
         self._node, self._transport = node, transport

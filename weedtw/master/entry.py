@@ -59,6 +59,7 @@ class Entrance:
     _storage: SqliteStorage | None = None
     _file: FoundingFile | None = None
     _invitations: tuple[str, ...] = ()  # masters that have asked this one to join
+    _own_names: set[str] = attrs.field(init=False)  # the addresses in lists that are this master's
     _majority_since: float | None = None
     _has_proposed: bool = False  # the birth of the cluster, and seen it through
     _wake: Changes = attrs.field(init=False)
@@ -67,6 +68,8 @@ class Entrance:
 
     def __attrs_post_init__(self) -> None:
         self._wake = Changes(self.reactor)
+        typed = set(founding.canonical(self.config.named)) - set(founding.canonical(self.config.peers))
+        self._own_names = {*typed, *founding.canonical((self.address,))}
 
     # ------------------------------------------------------------------ starting
 
@@ -80,9 +83,9 @@ class Entrance:
         """The list of masters with which this one takes part, or would, in founding a cluster."""
         if self._file is None or self.ledger.cluster_id:
             return ()
-        if self._file.is_bound:
-            return self._file.acceptor.masters
-        return founding.canonical(self.config.named) if self.config.founder else ()
+        acceptor = self._file.acceptor
+        own = founding.canonical(self.config.named) if self.config.founder else ()
+        return acceptor.masters if acceptor.birth is not None or set(own) <= set(acceptor.masters) else own
 
     def open(self) -> None:
         """Read what is on disk, and found a cluster of one when there is nothing and nobody; raises WeedError."""
@@ -90,6 +93,7 @@ class Entrance:
             self._storage = SqliteStorage.open(self.path)
             return
         self._file = FoundingFile(self.config.mdir, self.ledger.node_id)
+        self.ledger.go_by(self._file.acceptor.node)
         if not self.config.peers and not self._file.is_bound:
             self._mint(Birth(str(uuid.uuid4()), {self.ledger.node_id: self.address}))
             self.log.info("founded a cluster of one master")
@@ -271,7 +275,7 @@ class Entrance:
             self._majority_since = None
             self._wait_for(
                 f"{len(here)} of the {len(masters)} masters {', '.join(masters)} are here, "
-                f"{founding.majority_of(masters)} are needed to found a cluster"
+                f"{founding.majority_of(masters)} are needed to found a cluster{self._why_that_list}"
             )
             return False
         now = self.reactor.seconds()
@@ -283,38 +287,54 @@ class Entrance:
             return False
         return await self._propose(masters, beliefs)
 
+    @property
+    def _why_that_list(self) -> str:
+        """A word on a list that nobody has given to this master; "" when somebody has."""
+        if self._file is None or self.founds_with == founding.canonical(self.config.named):
+            return ""
+        return f", which this master has promised to others; {self._file.path} says so"
+
     async def _propose(self, masters: tuple[str, ...], beliefs: list[Belief]) -> bool:
         """One ballot: promises of a majority, agreement of a majority, and all are told."""
         file = self._file
         assert file is not None
-        others = [belief.asked for belief in beliefs if belief.node != self.ledger.node_id]
+        others = [belief.asked for belief in beliefs]
         ballot = (file.acceptor.promised[0] + 1, self.ledger.node_id)
-        majority = founding.majority_of(masters)
         try:
-            own = self.promise(masters, ballot)
-            answers = await self._put_to_all(others, "promise", masters, ballot, None)
-            promises = {acceptor.node: acceptor for acceptor, _ in (*answers, (own, self.address))}
-            if len(promises) < majority:
+            answers = {self.address: (self.promise(masters, ballot), self.address)}
+            answers |= await self._put_to_all(others, "promise", masters, ballot, None)
+            promises = [acceptor for acceptor, _ in answers.values()]
+            if not self._are_enough(masters, answers, promises):
                 return False
-            members = {acceptor.node: address for acceptor, address in (*answers, (own, self.address))}
-            birth = founding.choose(promises.values(), Birth(str(uuid.uuid4()), members))
-            self.accept(masters, ballot, birth)
-            agreed = {
-                acceptor.node for acceptor, _ in await self._put_to_all(others, "accept", masters, ballot, birth)
-            }
+            members = {acceptor.node: address for acceptor, address in answers.values()}
+            birth = founding.choose(promises, Birth(str(uuid.uuid4()), members))
+            agreed = {self.address: (self.accept(masters, ballot, birth), self.address)}
+            agreed |= await self._put_to_all(others, "accept", masters, ballot, birth)
         except ChangeRefused:  # another proposal has overtaken this one
             return False
-        if len(agreed | {self.ledger.node_id}) < majority:
+        if not self._are_enough(masters, agreed, ()):
             return False
         self.born(birth)
         await self._put_to_all(others, "born", masters, ballot, birth)
         self._has_proposed = self._storage is not None
         return self._has_proposed
 
+    def _are_enough(self, masters: tuple[str, ...], agreed: Iterable[str], promises: Iterable[Acceptor]) -> bool:
+        """Whether they can decide; says so when only other lists, of which the promises tell, keep them from it."""
+        here = {*founding.canonical(agreed), *self._own_names}
+        lacking = founding.lacking(masters, here, promises)
+        if lacking and masters not in lacking:
+            listed = " and ".join(map(founding.names, lacking))
+            self._wait_for(
+                f"a cluster of {founding.names(masters)} is not founded before a majority of {listed} agrees, which "
+                "others name or have named in --peers; give all the same --peers"
+            )
+        return not lacking
+
     async def _put_to_all(
         self, others: list[str], step: str, masters: tuple[str, ...], ballot: Ballot, birth: Birth | None
-    ) -> list[tuple[Acceptor, str]]:
-        """Those who agree to a step, with their addresses."""
+    ) -> dict[str, tuple[Acceptor, str]]:
+        """Those who agree to a step, by the address that was asked, with the one they go by."""
         value: dict[str, Any] = {"step": step, "masters": list(masters), "ballot": list(ballot)}
         if birth is not None:
             value["birth"] = founding.dump_birth(birth)
@@ -323,14 +343,17 @@ class Entrance:
             answer = await self.peers.post_json(address, "/cluster/found", value=value, timeout=JOIN_TIMEOUT)
             return founding.load(answer.get("acceptor")), str(answer.get("address"))
 
-        agreed = []
-        for outcome in await outcomes(put(address) for address in others):
+        agreed = {}
+        refusals = []
+        for address, outcome in zip(others, await outcomes(put(address) for address in others), strict=True):
             if isinstance(outcome, tuple):
-                agreed.append(outcome)
+                agreed[address] = outcome
             elif outcome.check(WeedError) is None:
                 outcome.raiseException()
             else:
-                self._wait_for(f"no agreement on a new cluster: {outcome.value}")
+                refusals.append(str(outcome.value))
+        if refusals:
+            self._wait_for(f"no agreement on a new cluster: {'; '.join(sorted(refusals))}")
         return agreed
 
     # ------------------------------------------------------------------ a part in founding
@@ -394,6 +417,8 @@ class Entrance:
             if isinstance(outcome, Belief):
                 if outcome.node != self.ledger.node_id:
                     found.setdefault(outcome.node, outcome)
+                else:
+                    self._own_names.update(founding.canonical((outcome.asked,)))
             elif outcome.check(WeedError) is None:
                 outcome.raiseException()
         return list(found.values())

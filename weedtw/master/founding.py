@@ -5,12 +5,15 @@ All that are told the same `--peers` decide, once and for all, with whom their c
 anybody is told.  A proposal names the list of masters that it is made to: a majority of these decides, and two
 majorities of one list always share a master, so there can be no second cluster.
 
-A master takes part in one list only.  It goes by its own, or by a longer one that has all of its own in it: then it
-is the other master that knows more.
+Lists may differ: one master has been told of two others, the second of four.  A master takes part in a list that has
+all of its own in it, in one at a time, and it leaves none in which it has agreed to a birth.  What keeps two lists
+from each founding a cluster: whoever promises tells of the other lists that it goes by, or has gone by, and the
+proposer needs the promises of a majority of each of these as well.  So of two lists that know of each other, one has
+lost its majority to the other before it could decide, or has decided and lets no majority go.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import attrs
@@ -40,6 +43,7 @@ class Acceptor:
     promised: Ballot = NONE
     accepted_in: Ballot = NONE
     birth: Birth | None = None  # accepted, if anything was
+    lists: tuple[tuple[str, ...], ...] = ()  # others that it goes by, or has gone by before
 
     def promise(self, masters: tuple[str, ...], ballot: Ballot, own: tuple[str, ...]) -> "Acceptor":
         """No ballot before this one will be listened to.
@@ -47,27 +51,34 @@ class Acceptor:
         Raises ChangeRefused when another list or a later ballot is in its way; `own` is this master's own list.
         """
         self._check(masters, ballot, own)
-        return attrs.evolve(self, masters=masters, promised=ballot)
+        known = {*self.lists, self.masters, own} - {masters, ()}
+        return attrs.evolve(self, masters=masters, promised=ballot, lists=tuple(sorted(known)))
 
     def accept(self, masters: tuple[str, ...], ballot: Ballot, birth: Birth, own: tuple[str, ...]) -> "Acceptor":
-        """Agree to a birth; raises like `promise`."""
+        """Agree to a birth, by the ballot that was last promised; raises like `promise`."""
         self._check(masters, ballot, own)
-        return attrs.evolve(self, masters=masters, promised=ballot, accepted_in=ballot, birth=birth)
+        if (masters, ballot) != (self.masters, self.promised):  # or another list might have its promise by now
+            raise ChangeRefused("it has not promised to agree to that")
+        return attrs.evolve(self, accepted_in=ballot, birth=birth)
 
     def _check(self, masters: tuple[str, ...], ballot: Ballot, own: tuple[str, ...]) -> None:
-        if self.masters and masters != self.masters:
-            raise ChangeRefused(
-                f"it takes part in founding a cluster of {_names(self.masters)}, not {_names(masters)}"
-            )
+        if self.birth is not None and masters != self.masters:
+            raise ChangeRefused(f"it has agreed to a cluster of {names(self.masters)}, and not {names(masters)}")
         if not set(own) <= set(masters):
-            raise ChangeRefused(f"its own --peers are {_names(own)}, those of the proposal {_names(masters)}")
+            raise ChangeRefused(f"its --peers are {names(own)}, and not {names(masters)}; give all the same --peers")
         if ballot < self.promised:
-            raise ChangeRefused(f"it has promised to wait for ballot {self.promised[0]}")
+            raise ChangeRefused("it has promised to wait for a later ballot")
 
 
 def majority_of(masters: tuple[str, ...]) -> int:
     """How many of them can decide."""
     return len(masters) // 2 + 1
+
+
+def lacking(masters: tuple[str, ...], agreed: Set[str], promises: Iterable[Acceptor]) -> list[tuple[str, ...]]:
+    """Of the proposal's list, and those that the promises tell of: which have no majority among those addresses."""
+    lists = {masters, *(known for acceptor in promises for known in acceptor.lists)}
+    return sorted(known for known in lists if len(agreed & set(known)) < majority_of(known))
 
 
 def choose(promises: Iterable[Acceptor], fresh: Birth) -> Birth:
@@ -89,7 +100,8 @@ def canonical(masters: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(plain))
 
 
-def _names(masters: tuple[str, ...]) -> str:
+def names(masters: tuple[str, ...]) -> str:
+    """A list as it is typed."""
     return ",".join(masters)
 
 
@@ -104,6 +116,7 @@ def dump(acceptor: Acceptor) -> dict[str, Any]:
         "promised": list(acceptor.promised),
         "acceptedIn": list(acceptor.accepted_in),
         "birth": dump_birth(acceptor.birth) if acceptor.birth is not None else None,
+        "lists": list(map(list, acceptor.lists)),
     }
 
 
@@ -117,7 +130,14 @@ def load(parsed: Any) -> Acceptor:
         promised=load_ballot(fields.get("promised")),
         accepted_in=load_ballot(fields.get("acceptedIn")),
         birth=None if birth is None else load_birth(birth),
+        lists=_lists(fields.get("lists", [])),
     )
+
+
+def _lists(parsed: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(parsed, list) or len(parsed) > 100:
+        raise BadRequest("the other lists are no lists")
+    return tuple(map(load_masters, parsed))
 
 
 def dump_birth(birth: Birth) -> dict[str, Any]:
