@@ -27,6 +27,7 @@ from weedtw.master.consensus import RaftLedger, make_node
 from weedtw.master.flight import Changes, outcomes
 from weedtw.master.founding import Acceptor, Ballot, Birth
 from weedtw.master.foundingfile import FoundingFile
+from weedtw.master.upgrade import carry_over
 from weedtw.raft.log import Log
 from weedtw.raft.membership import Member, Membership
 from weedtw.raft.node import RaftNode
@@ -89,6 +90,13 @@ class Entrance:
 
     def open(self) -> None:
         """Read what is on disk, and found a cluster of one when there is nothing and nobody; raises WeedError."""
+        kept = carry_over(self.path, self.address)
+        if kept is not None:
+            self.log.info(
+                "{path} was written by an earlier weedtw and is carried over; the former file is kept as {kept}",
+                path=self.path,
+                kept=kept,
+            )
         if os.path.exists(self.path):
             self._storage = SqliteStorage.open(self.path)
             return
