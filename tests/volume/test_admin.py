@@ -1,12 +1,16 @@
 """What the master and operators call."""
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest_twisted
 
+from tests.volume.conftest import CLUSTER_ID, until
 from weedtw.config import FolderConfig
 from weedtw.formats.idx import unpack_rows
+from weedtw.volume.membership import FILE_NAME
 
 FID = "/3,01637037d6"
 
@@ -158,3 +162,38 @@ async def test_the_white_list_guards_writes_and_admin(cluster: Any) -> None:
         assert (answer.status, "127.0.0.1" in answer.error) == (403, True), path
     assert (await cluster.get(server, "/status")).status == 200
     assert (await cluster.get(server, FID)).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_the_masters_are(cluster: Any, tmp_path: Path) -> None:
+    """They are not where the server remembers them."""
+    (tmp_path / "lost").mkdir()
+    remembered = tmp_path / "lost" / FILE_NAME
+    remembered.write_text(json.dumps({"cluster": CLUSTER_ID, "masters": ["127.0.0.1:1"]}))
+    lost = cluster.make(tmp_path / "lost", masters=("127.0.0.1:1",))
+    lost.prepare()
+    lost.startService()
+    cluster.servers.append(lost)
+    told = {"cluster": CLUSTER_ID, "masters": f"127.0.0.1:1,{cluster.master.address}"}
+    answer = await cluster.ask("POST", lost, "/admin/masters", query=told)
+    assert (answer.status, answer.json) == (200, {})
+    await until(lambda: lost.address in cluster.master.held)
+    expected = {"cluster": CLUSTER_ID, "masters": [cluster.master.address]}
+    await until(lambda: json.loads(remembered.read_text()) == expected)
+
+
+@pytest_twisted.ensureDeferred
+async def test_masters_that_make_no_sense(cluster: Any, server: Any) -> None:
+    for query, status in (
+        ({"cluster": "another", "masters": "localhost:1"}, 409),
+        ({"cluster": CLUSTER_ID, "masters": "localhost:x"}, 400),
+        ({"cluster": CLUSTER_ID, "masters": ""}, 400),
+        ({"cluster": CLUSTER_ID}, 400),
+        ({"masters": "localhost:1"}, 400),
+    ):
+        answer = await cluster.ask("POST", server, "/admin/masters", query=query)
+        assert (answer.status, bool(answer.error)) == (status, True), query
+    assert server.heartbeats.masters == (cluster.master.address,)
+    (guarded,) = await cluster.start(white_list=("10.1.2.3",))
+    told = {"cluster": CLUSTER_ID, "masters": "localhost:1"}
+    assert (await cluster.ask("POST", guarded, "/admin/masters", query=told)).status == 403

@@ -14,6 +14,7 @@ from twisted.test.iosim import IOPump, connectedServerAndClient
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from weedtw.errors import ChangeRefused
 from weedtw.formats.beat import (
     MAX_LINE,
     Ack,
@@ -34,7 +35,8 @@ from weedtw.formats.beat import (
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL
 from weedtw.volume.conversation import Reporter
-from weedtw.volume.heartbeat import MAX_DELAY, REFUSED_DELAY, Heartbeats
+from weedtw.volume.heartbeat import MOST_CALLED, Heartbeats
+from weedtw.volume.link import LEAST_REFUSED_DELAY, MAX_DELAY, REFUSED_DELAY
 from weedtw.volume.standing import Standing
 
 CLUSTER = "11111111-2222-3333-4444-555555555555"
@@ -83,7 +85,8 @@ class MasterSide(LineReceiver):
     def lineReceived(self, line: bytes) -> None:
         if self.hello is None:
             self.hello = decode_hello(line)
-            self.say(self.master.greeting())
+            if not self.master.hold:
+                self.say(self.master.greeting())
             return
         report = decode_report(line)
         self.reports.append(report)
@@ -108,6 +111,7 @@ class FakeMaster:
     refusal: str = ""
     want_full: bool = False
     silent: bool = False
+    hold: bool = False  # the answer to a hello
     up: bool = True
     cluster: str = CLUSTER
     connections: list[MasterSide] = attrs.Factory(list)
@@ -176,7 +180,9 @@ class Memory:
         self.cluster_id, self.masters = cluster_id, masters
 
 
-class HeartbeatTests(SynchronousTestCase):
+class BeatTests(SynchronousTestCase):
+    """What the tests below share."""
+
     def setUp(self) -> None:
         self.clock = Clock()
         self.net = Net()
@@ -217,6 +223,10 @@ class HeartbeatTests(SynchronousTestCase):
         for _ in range(int(seconds / 0.1)):
             self.clock.advance(0.1)
             self.net.flush()
+
+
+class HeartbeatTests(BeatTests):
+    """The loop of reports, and connections that are lost."""
 
     def test_the_first_report_is_full(self) -> None:
         (master,) = self.net.add("m1:9333", leader="m1:9333")
@@ -367,7 +377,7 @@ class HeartbeatTests(SynchronousTestCase):
         master.up = False
         self.start("m1:9333")
         self.advance(60)
-        self.assertTrue(60 / MAX_DELAY - 2 <= len(self.net.attempts) <= 40, len(self.net.attempts))
+        self.assertTrue(60 / MAX_DELAY - 2 <= len(self.net.attempts) <= 60 / MAX_DELAY + 10, len(self.net.attempts))
         master.up = True
         self.advance(MAX_DELAY * 2)
         self.assertEqual(master.open, 1)
@@ -396,6 +406,31 @@ class HeartbeatTests(SynchronousTestCase):
         self.advance(20)
         self.assertLess(len(master.connections), 7)
         self.assertEqual(self.memory.cluster_id, CLUSTER)
+
+    def test_who_is_refused_is_asked_ever_more_rarely(self) -> None:
+        (master,) = self.net.add("m1:9333", refusal="not now")
+        self.start("m1:9333")
+        seen = []
+        for _ in range(5):
+            seen.append(len(master.connections))
+            self.advance(1.5)
+        self.assertEqual(seen, [1, 2, 2, 3, 3])
+
+    def test_a_master_that_kept_us_waiting_for_its_refusal_is_asked_again_soon(self) -> None:
+        """One that belongs to no cluster yet holds its answer back, in case it comes to one."""
+        (master,) = self.net.add("m1:9333", hold=True)
+        beats = self.start("m1:9333")
+        for number in range(1, 6):
+            self.advance(REFUSED_DELAY)
+            self.assertEqual(len(master.connections), number)
+            master.last.say(Refused("this master belongs to no cluster yet"))
+            self.net.flush()
+            self.advance(LEAST_REFUSED_DELAY + 0.2)
+        self.assertEqual(len(master.connections), 6)
+        master.hold = False
+        master.last.say(master.greeting())
+        self.net.flush()
+        self.assertTrue(beats.is_known)
 
     def test_a_silent_master_is_given_up_after_a_while(self) -> None:
         (master,) = self.net.add("m1:9333")
@@ -446,6 +481,248 @@ class HeartbeatTests(SynchronousTestCase):
     def test_reports_are_json_that_a_person_can_read(self) -> None:
         line = encode(self.now.full(1)[0])
         self.assertEqual([v["id"] for v in json.loads(line)["volumes"]], [1, 2])
+
+
+class MembershipTests(BeatTests):
+    """Masters come, go, lead, and are found again."""
+
+    def agree(self, leader: str | None, *masters: str) -> None:
+        """Those masters say so from now on, at once to whoever is connected."""
+        for address in masters:
+            master = self.net.masters[address]
+            master.leader, master.masters = leader, masters
+            if master.open:
+                master.last.say(Leader(leader, masters))
+        self.net.flush()
+
+    def cut(self, address: str, *, up: bool = False) -> None:
+        master = self.net.masters[address]
+        master.up = up
+        assert master.last.transport is not None
+        master.last.transport.loseConnection()
+        self.net.flush()
+
+    def open(self) -> list[str]:
+        return sorted(address for address, master in self.net.masters.items() if master.open)
+
+    def test_a_new_master_is_reported_to_at_once(self) -> None:
+        self.net.add("m1:9333", "m2:9333", leader="m1:9333")
+        self.start("m1:9333")
+        (third,) = self.net.add("m3:9333")
+        self.agree("m1:9333", "m1:9333", "m2:9333", "m3:9333")
+        self.assertIsInstance(third.last.reports[0], Full)
+        self.assertEqual(self.memory.masters, ("m1:9333", "m2:9333", "m3:9333"))
+
+    def test_one_that_only_the_next_acknowledgement_names(self) -> None:
+        masters = self.net.add("m1:9333", "m2:9333", leader="m1:9333")
+        self.start("m1:9333")
+        (third,) = self.net.add("m3:9333")
+        for master in masters:
+            master.masters = ("m1:9333", "m2:9333", "m3:9333")
+        self.advance(PULSE + 1)
+        self.assertEqual(third.open, 1)
+
+    def test_a_removed_master_is_left_with_a_good_bye(self) -> None:
+        self.net.add("m1:9333", "m2:9333", "m3:9333", leader="m1:9333")
+        beats = self.start("m3:9333")
+        with capturedLogs() as logged:
+            self.agree("m1:9333", "m1:9333", "m2:9333")  # the third, removed, knows nothing of it
+        self.assertEqual(self.open(), ["m1:9333", "m2:9333"])
+        self.assertIsInstance(self.net.masters["m3:9333"].last.reports[-1], Bye)
+        self.assertEqual(self.memory.masters, ("m1:9333", "m2:9333"))
+        said = "master m3:9333 does not belong to the cluster any more"
+        self.assertEqual([formatEvent(event) for event in logged].count(said), 1)
+        self.advance(20)
+        self.assertEqual(self.open(), ["m1:9333", "m2:9333"])
+        self.assertEqual(beats.masters, ("m1:9333", "m2:9333"))
+
+    def test_a_removed_master_that_is_dead_is_not_tried_any_more(self) -> None:
+        self.net.add("m1:9333", "m2:9333", "m3:9333", leader="m1:9333")
+        self.start("m1:9333")
+        self.cut("m3:9333")
+        self.agree("m1:9333", "m1:9333", "m2:9333")
+        self.net.attempts.clear()
+        self.advance(10)
+        self.assertEqual(self.net.attempts, [])
+
+    def test_a_removed_master_that_still_runs_leads_to_the_others(self) -> None:
+        """It knows the members of before; they know better."""
+        old, *_ = self.net.add("m1:9333", "m2:9333", "m3:9333")
+        self.agree("m2:9333", "m2:9333", "m3:9333", *[m.address for m in self.net.add("m4:9333")])
+        old.masters = ("m1:9333", "m2:9333", "m3:9333")
+        self.start("m1:9333")
+        self.advance(PULSE + 1)
+        self.assertEqual(self.open(), ["m2:9333", "m3:9333", "m4:9333"])
+        self.assertEqual(self.memory.masters, ("m2:9333", "m3:9333", "m4:9333"))
+
+    def test_without_a_leader_nobody_who_is_named_is_dropped(self) -> None:
+        self.net.add("m1:9333", "m2:9333", "m3:9333")
+        self.start("m1:9333")
+        self.agree(None, "m1:9333", "m2:9333")
+        self.assertEqual(self.open(), ["m1:9333", "m2:9333", "m3:9333"])
+
+    def test_a_leader_whose_connection_is_lost_is_not_asked_first(self) -> None:
+        self.net.add("m1:9333", "m2:9333", "m3:9333", leader="m2:9333")
+        beats = self.start("m1:9333")
+        self.assertEqual(beats.masters[0], "m2:9333")
+        self.cut("m2:9333")
+        self.assertIsNone(beats.leader)
+        self.assertEqual(beats.masters[2], "m2:9333")
+        self.advance(PULSE + 1)  # the others have not noticed yet and name it again
+        self.assertEqual((beats.leader, beats.masters[2]), ("m2:9333", "m2:9333"))
+        self.agree("m3:9333", "m1:9333", "m3:9333")
+        self.assertEqual(beats.masters[0], "m3:9333")
+
+    def test_a_leader_that_is_cut_off_from_the_others_is_not_believed(self) -> None:
+        self.net.add("m1:9333", "m2:9333", "m3:9333", leader="m1:9333")
+        beats = self.start("m1:9333")
+        with capturedLogs() as logged:
+            for address in ("m2:9333", "m3:9333"):
+                master = self.net.masters[address]
+                master.leader = "m2:9333"
+                master.last.say(Leader("m2:9333", master.masters))
+                self.net.flush()
+            self.advance(4 * PULSE)  # the first says at every pulse that it leads
+        self.assertEqual(beats.masters[0], "m2:9333")
+        said = [formatEvent(event) for event in logged]
+        self.assertEqual([line for line in said if "leading" in line], ["the leading master is m2:9333"])
+
+    def test_of_two_opinions_the_newer_counts(self) -> None:
+        first, second = self.net.add("m1:9333", "m2:9333", leader="m1:9333")
+        beats = self.start("m1:9333")
+        self.advance(1)
+        second.leader = "m2:9333"
+        second.last.say(Leader("m2:9333", second.masters))
+        self.net.flush()
+        self.advance(3 * PULSE)
+        self.assertEqual((first.leader, beats.leader), ("m1:9333", "m2:9333"))
+
+    def test_a_master_that_was_dead_is_found_within_two_pulses_of_a_second(self) -> None:
+        (master,) = self.net.add("m1:9333", leader="m1:9333")
+        beats = self.start("m1:9333")
+        self.cut("m1:9333")
+        self.advance(300)
+        master.up = True
+        self.advance(2)
+        self.assertTrue(beats.is_known)
+
+    def test_all_masters_are_lost_and_those_that_are_remembered_come_back(self) -> None:
+        """The one that was named at the start was removed long ago."""
+        self.net.add("m1:9333", "m2:9333", leader="m2:9333")
+        self.memory = Memory(CLUSTER, ("m2:9333", "m3:9333"))
+        beats = self.start("m1:9333")
+        self.net.add("m3:9333")
+        self.agree("m2:9333", "m2:9333", "m3:9333")
+        self.assertEqual(self.open(), ["m2:9333", "m3:9333"])
+        self.net.masters["m1:9333"].up = False
+        for address in ("m2:9333", "m3:9333"):
+            self.cut(address)
+        self.assertFalse(beats.is_known)
+        self.advance(30)
+        self.net.masters["m3:9333"].up = True
+        self.advance(MAX_DELAY * 2)
+        self.assertEqual(self.open(), ["m3:9333"])
+
+    def test_a_removed_master_makes_nobody_forget_the_others(self) -> None:
+        """All others are away; it takes the server in, and does not know of the third."""
+        self.net.add("m1:9333", "m2:9333", leader="m2:9333")
+        beats = self.start("m1:9333")
+        self.net.add("m3:9333")
+        self.agree("m2:9333", "m2:9333", "m3:9333")
+        for address in ("m2:9333", "m3:9333"):
+            self.cut(address)
+        self.advance(10)
+        self.assertEqual((beats.leader, self.open()), ("m2:9333", ["m1:9333"]))
+        self.assertEqual(self.memory.masters, ("m1:9333", "m2:9333", "m3:9333"))
+        self.net.masters["m3:9333"].up = True
+        self.agree("m3:9333", "m2:9333", "m3:9333")
+        self.advance(MAX_DELAY * 2 + PULSE)
+        self.assertEqual(self.open(), ["m3:9333"])
+        self.assertEqual(self.memory.masters, ("m2:9333", "m3:9333"))
+
+    def test_masters_that_refuse_are_not_asked_where_volumes_are(self) -> None:
+        self.net.add("m1:9333", cluster="another")
+        self.net.add("m2:9333")
+        self.memory = Memory(CLUSTER, ())
+        beats = self.start("m1:9333", "m2:9333")
+        self.assertEqual(beats.masters, ("m2:9333",))
+
+
+class CallTests(BeatTests):
+    """Somebody tells where the masters are now."""
+
+    def lost_all(self) -> Heartbeats:
+        """A server whose masters have gone."""
+        self.memory = Memory(CLUSTER, ("m1:9333", "m2:9333"))
+        beats = self.start("m1:9333")
+        self.advance(10)
+        return beats
+
+    def test_masters_that_moved_are_found_and_remembered(self) -> None:
+        beats = self.lost_all()
+        self.net.add("n1:9333", "n2:9333", leader="n2:9333")
+        beats.call(CLUSTER, ("n1:9333", "n2:9333"))
+        self.net.flush()
+        self.assertTrue(beats.is_known)
+        self.assertEqual(self.memory.masters, ("n1:9333", "n2:9333"))
+        self.assertEqual(beats.masters, ("n2:9333", "n1:9333"))
+
+    def test_those_who_moved_one_by_one_are_no_masters_any_more(self) -> None:
+        """What is not named any more, and was not named in this life, is another name of somebody, or nobody."""
+        beats = self.lost_all()
+        self.net.add("n1:9333", leader="n1:9333")
+        beats.call(CLUSTER, ("n1:9333",))
+        self.net.flush()
+        self.net.attempts.clear()
+        self.advance(10)
+        self.assertEqual(self.net.attempts, [])
+
+    def test_another_cluster(self) -> None:
+        beats = self.lost_all()
+        self.net.attempts.clear()
+        with self.assertRaises(ChangeRefused) as caught:
+            beats.call("another", ("n1:9333",))
+        self.assertEqual(
+            str(caught.exception), f"this server belongs to cluster {CLUSTER}, not another; remove the file"
+        )
+        self.advance(5)
+        self.assertNotIn("n1:9333", self.net.attempts)
+
+    def test_a_master_that_lies_about_its_cluster_gets_nothing(self) -> None:
+        beats = self.lost_all()
+        (liar,) = self.net.add("n1:9333", cluster="another")
+        beats.call(CLUSTER, ("n1:9333",))
+        self.net.flush()
+        self.assertEqual(liar.last.reports, [])
+        self.assertEqual(self.memory, Memory(CLUSTER, ("m1:9333", "m2:9333")))
+
+    def test_a_server_without_a_cluster_takes_the_first_that_takes_it(self) -> None:
+        beats = self.start("m1:9333")
+        self.net.add("n1:9333", leader="n1:9333")
+        beats.call(CLUSTER, ("n1:9333",))
+        self.net.flush()
+        self.assertEqual(self.memory, Memory(CLUSTER, ("n1:9333",)))
+
+    def test_what_was_told_before_is_forgotten(self) -> None:
+        beats = self.lost_all()
+        for number in range(100):
+            beats.call(CLUSTER, tuple(f"n{number}-{each}:9333" for each in range(50)))
+        self.assertEqual(len(beats.masters), 2 + MOST_CALLED)
+        beats.call(CLUSTER, ("m1:9333",))
+        self.assertEqual(sorted(beats.masters), ["m1:9333", "m2:9333"])
+
+    def test_one_that_is_well_connected_tries_and_gives_up(self) -> None:
+        self.net.add("m1:9333", leader="m1:9333")
+        beats = self.start("m1:9333")
+        beats.call(CLUSTER, ("n1:9333",))
+        self.advance(2 * PULSE)
+        self.assertEqual(beats.masters, ("m1:9333",))
+
+    def test_after_the_end(self) -> None:
+        beats = self.lost_all()
+        self.stop(beats)
+        beats.call(CLUSTER, ("n1:9333",))
+        self.assertNotIn("n1:9333", self.net.attempts)
 
 
 class StandingTests(SynchronousTestCase):

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from weedtw.errors import PeerError, Unavailable, VolumeNotFound, WriteFailed
+from weedtw.errors import PeerError, Unavailable, Unreachable, VolumeNotFound, WriteFailed
 from weedtw.volume import tickets
-from weedtw.volume.locations import LIFETIME, Location, Locations
+from weedtw.volume.locations import IMPATIENCE, LIFETIME, Location, Locations
 from weedtw.volume.locks import KeyLocks
 from weedtw.volume.membership import FILE_NAME, Membership
 from weedtw.volume.tickets import Tickets
@@ -133,10 +133,12 @@ class Peers:
 
     answers: dict[str, Any]
     asked: list[str] = attrs.Factory(list)
+    patience: list[float | None] = attrs.Factory(list)
     gate: Deferred[None] | None = None
 
-    async def get_json(self, address: str, _path: str, _query: Any) -> Any:
+    async def get_json(self, address: str, _path: str, _query: Any, *, timeout: float | None) -> Any:
         self.asked.append(address)
+        self.patience.append(timeout)
         if self.gate is not None:
             await self.gate
         answer = self.answers[address]
@@ -207,6 +209,21 @@ class LocationTests(SynchronousTestCase):
         locations, peers = self.make(m_1=PeerError("m:1", "dead"), m_2={"locations": [{"url": "no port"}]}, m_3=HELD)
         self.successResultOf(start(locations.find(3)))
         self.assertEqual(peers.asked, ["m:1", "m:2", "m:3"])
+
+    def test_a_master_that_does_not_answer_soon_holds_nobody_up(self) -> None:
+        """It may hang, and the next one knows as well; when they are all slow, there is time to wait for them."""
+        slow, dead = PeerError("m:1", "no answer within 1 s"), Unreachable("m:2", "Connection refused")
+        locations, peers = self.make(m_1=slow, m_2=HELD)
+        self.successResultOf(start(locations.find(3)))
+        self.assertEqual((peers.asked, peers.patience), (["m:1", "m:2"], [IMPATIENCE] * 2))
+        electing = PeerError("m:3", "electing", 503)
+        locations, peers = self.make(m_1=slow, m_2=dead, m_3=electing, m_4=slow)
+        self.failureResultOf(start(locations.find(3)), Unavailable)
+        self.assertEqual(peers.asked, ["m:1", "m:2", "m:3", "m:4", "m:1", "m:4"])
+        self.assertEqual(peers.patience, [IMPATIENCE] * 4 + [None] * 2)
+        locations, peers = self.make(m_1=slow)
+        self.failureResultOf(start(locations.find(3)), Unavailable)
+        self.assertEqual(peers.patience, [None])
 
     def test_nowhere_and_nobody_to_ask(self) -> None:
         nowhere: list[Any] = [PeerError("m:1", "volume id not found", 404), {"locations": []}, {}]

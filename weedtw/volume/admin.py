@@ -8,14 +8,18 @@
     POST /admin/volume/readonly?volume=      POST /admin/volume/writable?volume=       last over a restart
     GET  /admin/volume/index?volume=         the rows of the index as they are on disk
     POST /admin/sync                         put everything on the disks
+    POST /admin/masters?cluster=&masters=    where the masters are now, for a server that has lost all of them
 
 Parameters come in the query or in an url-encoded form.  The white list is checked before a request gets here.
 """
+
+from collections.abc import Callable
 
 import attrs
 from klein import Klein
 from twisted.internet.defer import DeferredSemaphore
 
+from weedtw.config.kinds import SERVERS
 from weedtw.errors import BadRequest
 from weedtw.formats.collection import check_collection
 from weedtw.formats.fileid import MAX_VOLUME_ID
@@ -43,6 +47,7 @@ class Admin:
 
     store: Store
     run: Run
+    call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
     _vacuums: DeferredSemaphore = attrs.field(factory=lambda: DeferredSemaphore(_VACUUMS_AT_ONCE), init=False)
 
     @app.route("/assign_volume", methods=["POST"])
@@ -144,4 +149,17 @@ class Admin:
     async def sync(self, request: Request) -> bytes:
         """Put everything that was written on the disks."""
         await uninterrupted(self.run(self.store.sync))
+        return json_response(request, {})
+
+    @app.route("/masters", methods=["POST"])
+    @endpoint
+    async def masters(self, request: Request) -> bytes:
+        """Report to these masters as well, if they are of this server's cluster; 409 when another one is named."""
+        parameters = params(request)
+        cluster_id, named = parameters.required("cluster"), parameters.required("masters")
+        try:
+            masters = SERVERS.parse(named)
+        except ValueError as error:
+            raise BadRequest(f"masters={named[:100]!r} is not {SERVERS.takes}") from error
+        self.call(cluster_id, masters)
         return json_response(request, {})

@@ -71,10 +71,11 @@ class Api:
     limit: int  # bytes of content that a file may have
     is_ready: Callable[[], str]  # "" or what is missing
     facts: Callable[[], list[tuple[str, str]]]  # what the page says about the cluster
+    call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
     _admin: IResource = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._admin = Admin(self.store, self.run).app.resource()
+        self._admin = Admin(self.store, self.run, self.call).app.resource()
 
     def resource(self) -> IResource:
         """What the site serves."""

@@ -116,9 +116,16 @@ class Conversation(LineReceiver):
         self._early: list[Answer] = []
         self._task: Deferred[None] | None = None
         self.is_welcome = False
+        self._began = 0.0
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since the connection was made."""
+        return self.reporter.clock.seconds() - self._began
 
     def connectionMade(self) -> None:
         """Start to talk."""
+        self._began = self.reporter.clock.seconds()
         self._task = Deferred.fromCoroutine(self._talk())
         self._task.addErrback(self._failed)
 

@@ -1,29 +1,29 @@
 """The volume server's side of the heartbeat: one kept connection to every master it has heard of.
 
 Each connection runs the same loop (`conversation`): say who we are, report everything, then what changed, at once
-when something appeared or went and at every pulse otherwise.  One that is lost is made again, with back-off.
+when something appeared or went and at every pulse otherwise.  One that is lost is made again (`link`).
 
-The masters name each other and their leader in every answer; the leader is asked first when a volume has to be
-looked up.  A master may be reachable under another name than its own (`localhost` for `10.0.0.7`): then the
-connection under its own name stays, and the other one is given up.
+The masters name each other and their leader in every answer, and at once when that changes.  Those that are new get a
+connection, those that are named no more lose theirs, and the leader is asked first when a volume has to be looked up.
+A master may be reachable under another name than its own (`localhost` for `10.0.0.7`): then the connection under its
+own name stays, and the other one is given up.
 """
 
-import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
-from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 
+from weedtw.errors import ChangeRefused
 from weedtw.formats.beat import Ack, Welcome
-from weedtw.volume.conversation import Conversation, Conversations, Reporter
+from weedtw.volume.conversation import Reporter
+from weedtw.volume.link import Link
 
-FIRST_DELAY = 0.1  # seconds before the first attempt to connect again
-MAX_DELAY = 5.0  # seconds between two attempts
-REFUSED_DELAY = 5.0  # seconds before asking again a master that refused us
+MOST_CALLED = 20  # masters whose addresses somebody else may bring us
 
 
 class Cluster(Protocol):
@@ -36,87 +36,6 @@ class Cluster(Protocol):
     @property
     def way_out(self) -> str: ...
     def remember(self, cluster_id: str, masters: tuple[str, ...]) -> None: ...
-
-
-class Link:
-    """The way to one master, under one address: a connection that is made again when it is lost."""
-
-    log = Logger()
-
-    def __init__(self, beats: "Heartbeats", address: str) -> None:
-        self.beats = beats
-        self.address = address
-        self.masters: tuple[str, ...] = ()  # as this master last named them
-        self.conversation: Conversation | None = None  # while we are welcome
-        self.refusal = ""  # why there are no reports, while there are none
-        self._fruitless = 0  # connections since the last acknowledgement
-        self._was_connected = False  # since the last delay
-        self._is_unreachable = False  # and that was logged
-        self._backoff = backoffPolicy(FIRST_DELAY, MAX_DELAY, jitter=lambda: random.uniform(0, FIRST_DELAY))
-        self.service = ClientService(
-            beats.endpoint(address),
-            Conversations(self, beats.reporter),
-            retryPolicy=self._delay,
-            clock=beats.reporter.clock,
-        )
-
-    @property
-    def is_welcome(self) -> bool:
-        return self.conversation is not None
-
-    def objection(self, welcome: Welcome) -> str:
-        ours = self.beats.cluster.cluster_id
-        if ours in {None, welcome.cluster}:
-            return ""
-        return f"it belongs to cluster {welcome.cluster}, this server to {ours}"
-
-    def welcomed(self, conversation: Conversation, welcome: Welcome) -> None:
-        self.log.info("master {address} takes this server's reports", address=self.address)
-        self.conversation = conversation
-        self.refusal = ""
-        self.heard(welcome.leader, welcome.masters)
-        self.beats.joined(welcome)
-
-    def acknowledged(self, ack: Ack) -> None:
-        self._fruitless = 0
-        self.heard(ack.leader, ack.masters)
-        self.beats.acknowledged(ack)
-
-    def heard(self, leader: str | None, masters: tuple[str, ...]) -> None:
-        self.masters = masters
-        self.beats.heard(leader)
-
-    def refused(self, reason: str) -> None:
-        cluster = self.beats.cluster
-        if cluster.cluster_id is not None and cluster.cluster_id in reason:  # it is about that
-            reason = f"{reason}; {cluster.way_out}"
-        if reason != self.refusal:
-            self.log.error(
-                "no reports to master {address}: {reason}; asking again every {delay:g} s",
-                address=self.address,
-                reason=reason,
-                delay=REFUSED_DELAY,
-            )
-        self.refusal = reason
-
-    def lost(self, conversation: Conversation) -> None:
-        self._was_connected = True
-        self._fruitless += 1
-        if self.conversation is conversation:
-            self.conversation = None
-            if self.beats.running:  # otherwise we ended it
-                self.log.warn("lost the connection to master {address}", address=self.address)
-            self.beats.lost()
-
-    def _delay(self, attempt: int) -> float:
-        """Seconds until the next attempt, after a connection was lost or could not be made."""
-        if not self._was_connected and not self._is_unreachable:
-            self.log.warn("master {address} cannot be reached; trying again", address=self.address)
-        self._is_unreachable = not self._was_connected
-        self._was_connected = False
-        if self.refusal:
-            return REFUSED_DELAY
-        return self._backoff(max(attempt, self._fruitless - 1))
 
 
 class Heartbeats(Service):
@@ -140,24 +59,33 @@ class Heartbeats(Service):
         self.seeds = seeds
         self.cluster = cluster
         self.endpoint = endpoint
-        self.leader: str | None = None
+        self.leader: str | None = None  # as most of the masters say that we report to
         self.volume_size_limit: int | None = None  # bytes, as the masters say
+        self._said_leader: str | None = None  # and that was logged
+        self._called: tuple[str, ...] = ()  # addresses that somebody else brought us last
         self._links: dict[str, Link] = {}
+
+    @property
+    def cluster_id(self) -> str | None:
+        """The cluster that this server belongs to; None before it has joined one."""
+        return self.cluster.cluster_id
+
+    @property
+    def way_out(self) -> str:
+        """What to do to let this server join another cluster."""
+        return self.cluster.way_out
 
     @property
     def is_known(self) -> bool:
         """Whether at least one master has acknowledged what this server holds."""
-        return self.volume_size_limit is not None and any(link.is_welcome for link in self._links.values())
+        return self.volume_size_limit is not None and bool(self._welcome())
 
     @property
     def masters(self) -> tuple[str, ...]:
-        """Addresses to ask, best first: the leader, those that we report to, the others."""
-        order = sorted(self._links.values(), key=lambda link: not link.is_welcome)
-        addresses = [link.address for link in order] or [*self.seeds]
-        if self.leader in addresses:
-            addresses.remove(self.leader)
-            addresses.insert(0, self.leader)
-        return tuple(addresses)
+        """Addresses to ask, best first: the leader, those that we report to, the others; none that refuses us."""
+        asked = [link for link in self._links.values() if not link.refusal]
+        asked.sort(key=lambda link: (not link.is_welcome, link.address != self.leader))
+        return tuple(link.address for link in asked) if self._links else self.seeds
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -167,89 +95,140 @@ class Heartbeats(Service):
     def startService(self) -> None:
         """Connect to every master that was named or is remembered."""
         super().startService()  # type: ignore[no-untyped-call]
-        for address in (*self.seeds, *self.cluster.masters):
-            self._add(address)
+        self._add(self.seeds, self.cluster.masters)
 
     def stopService(self) -> Deferred[None]:
         """Say good-bye to every master and close the connections."""
         super().stopService()  # type: ignore[no-untyped-call]
         links = list(self._links.values())
         self._links.clear()
-        for link in links:
-            if link.conversation is not None:
-                link.conversation.bye()
-        stopped = DeferredList([link.service.stopService() for link in links], consumeErrors=True)
+        stopped = DeferredList([link.stop() for link in links], consumeErrors=True)
         return stopped.addCallback(lambda _: None)
 
     def changed(self) -> None:
         """Report at once: a volume has appeared, gone, or changed its nature."""
-        for link in self._links.values():
-            if link.conversation is not None:
-                link.conversation.change.ring()
+        for link in self._welcome():
+            assert link.conversation is not None
+            link.conversation.change.ring()
+
+    def call(self, cluster_id: str, masters: tuple[str, ...]) -> None:
+        """Somebody says that masters of our cluster are at these addresses: report to them if that is so.
+
+        Raises ChangeRefused when it is another cluster.  What the masters answer decides; until one of them takes us
+        in, nothing is remembered of it, and the next call takes the place of this one.
+        """
+        if self.cluster_id not in {None, cluster_id}:
+            raise ChangeRefused(f"this server belongs to cluster {self.cluster_id}, not {cluster_id}; {self.way_out}")
+        if not self.running:
+            return
+        before, self._called = self._called, masters[:MOST_CALLED]
+        kept = {*self._called, *self.seeds, *self.cluster.masters, *self._named()}
+        for address in before:
+            link = self._links.get(address)
+            if link is not None and not link.is_welcome and address not in kept:
+                self._drop(link)
+        self._add(self._called)
 
     # ------------------------------------------------------------- what the links tell
 
     def joined(self, welcome: Welcome) -> None:
         """A master has taken us in."""
-        self._remember(welcome.cluster)
-        self._review()
+        self._settle(welcome.cluster)
 
     def acknowledged(self, ack: Ack) -> None:
         """A master has applied a report."""
         self.volume_size_limit = ack.volume_size_limit
-        if self.cluster.cluster_id is not None:
-            self._remember(self.cluster.cluster_id)
-        self._review()
+        self._settle(self.cluster_id)
 
-    def heard(self, leader: str | None) -> None:
-        """A master has named the leader."""
-        if leader is not None and leader != self.leader:
-            self.log.info("the leading master is {leader}", leader=leader)
-            self.leader = leader
+    def heard(self) -> None:
+        """A master has something new to say about who they are and who leads."""
+        self._settle(self.cluster_id)
 
-    def lost(self) -> None:
-        """A connection is gone; without any other, those we were told to start with are tried as well."""
-        if self.running and not any(link.is_welcome for link in self._links.values()):
-            for address in self.seeds:
-                self._add(address)
+    def lost(self, link: Link) -> None:
+        """A connection is gone; without any other, all who were ever known are tried."""
+        if not self.running:
+            return
+        for other in self._links.values():
+            if other.leader == link.address:  # that may not be so any more, and is said again if it is
+                other.leader = None
+        self._follow()
+        if not self._welcome():
+            self._add(self.seeds, self.cluster.masters)
+
+    # ------------------------------------------------------------- who leads
+
+    def _follow(self) -> None:
+        """Believe what most masters say: one that is cut off from the others does not know yet who leads now."""
+        said = [link for link in self._welcome() if link.leader is not None]
+        votes = Counter(link.leader for link in said)
+        said.sort(key=lambda link: (votes[link.leader], link.leader_since))  # of two opinions the newer is the better
+        self.leader = said[-1].leader if said else None
+        if self.leader is not None and self.leader != self._said_leader:
+            self.log.info("the leading master is {leader}", leader=self.leader)
+            self._said_leader = self.leader
 
     # ------------------------------------------------------------- which links there are
 
-    def _remember(self, cluster_id: str) -> None:
-        named = {address for link in self._links.values() if link.is_welcome for address in link.masters}
-        masters = tuple(sorted(named))
-        if masters and (cluster_id, masters) != (self.cluster.cluster_id, self.cluster.masters):
-            self.cluster.remember(cluster_id, masters)
+    def _welcome(self) -> list[Link]:
+        return [link for link in self._links.values() if link.is_welcome]
+
+    def _leading(self) -> Link | None:
+        """The link to the leader, whose word on the membership is the latest there is; None while there is none."""
+        link = self._links.get(self.leader or "")
+        return link if link is not None and link.is_welcome and link.masters else None
+
+    def _named(self) -> set[str]:
+        """The cluster's masters as the leader names them, or else as any does that we report to."""
+        leading = self._leading()
+        links = self._welcome() if leading is None else [leading]
+        return {address for link in links for address in link.masters}
+
+    def _settle(self, cluster_id: str | None) -> None:
+        """Draw the conclusions from what was said last."""
+        self._follow()
+        masters = self._named()
+        if self._leading() is None:  # somebody who was removed may speak: forget nobody
+            masters |= {*self.cluster.masters}
+        remembered = tuple(sorted(masters))
+        if cluster_id and remembered and (cluster_id, remembered) != (self.cluster_id, self.cluster.masters):
+            self.cluster.remember(cluster_id, remembered)
+        if self.running:
+            self._review()
 
     def _review(self) -> None:
-        """Open links to masters that were named; give up other names for the same, and those nobody names."""
-        if not self.running:
-            return
-        welcome = [link for link in self._links.values() if link.is_welcome]
-        named = {address for link in welcome for address in link.masters}
+        """Open links to masters that are named; give up those that no more are, and other names for the same."""
+        named = self._named()
+        self._add(sorted(named))
         for address in named:
-            self._add(address)
-        served = {link.address for link in welcome}
+            self._links[address].was_named = True
+        served = {link.address for link in self._welcome()}
         for link in list(self._links.values()):
             own = set(link.masters) or named
-            is_alias = link.address not in own and bool(own & served)
-            if is_alias and (not link.is_welcome or own <= served) and link.address not in named:
-                self._drop(link, own)
+            if link.address in named:
+                continue
+            if link.was_named or link.address in own:
+                if self._leading() is not None:
+                    self.log.info("master {address} does not belong to the cluster any more", address=link.address)
+                    self._drop(link, bye=True)
+            elif own & served and (not link.is_welcome or own <= served):
+                reason = "calls itself" if link.masters else "cannot be reached and is none of"
+                self.log.info(
+                    "master {address} {reason} {names}: it is reported to under that name",
+                    address=link.address,
+                    reason=reason,
+                    names=" or ".join(sorted(own)),
+                )
+                self._drop(link)
 
-    def _add(self, address: str) -> None:
-        if address not in self._links:
-            link = self._links[address] = Link(self, address)
-            link.service.startService()
+    def _add(self, *lists: "tuple[str, ...] | list[str]") -> None:
+        for address in dict.fromkeys(address for addresses in lists for address in addresses):
+            if address not in self._links:
+                link = self._links[address] = Link(self, address, self.endpoint(address))
+                link.start()
 
-    def _drop(self, link: Link, own: set[str]) -> None:
-        names = " or ".join(sorted(own))
-        self.log.info(
-            "master {address} calls itself {names}: it is reported to under that name",
-            address=link.address,
-            names=names,
-        )
+    def _drop(self, link: Link, *, bye: bool = False) -> None:
+        """Give a link up; no good-bye to a master that has us under another name."""
         del self._links[link.address]
-        link.conversation = None
-        link.service.stopService().addErrback(
+        link.stop(bye=bye).addErrback(
             lambda failure: self.log.failure("closing the link to {address}", failure, address=link.address)
         )

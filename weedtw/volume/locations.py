@@ -9,10 +9,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from weedtw.errors import PeerError, Unavailable, VolumeNotFound
+from weedtw.errors import PeerError, Unavailable, Unreachable, VolumeNotFound
 from weedtw.http.agent import PeerAgent
 
 LIFETIME = 10.0  # seconds an answer is used for
+IMPATIENCE = 1.0  # seconds that a master has to answer while there is another one to ask
 _MOST = 50_000  # volumes remembered
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
@@ -92,22 +93,34 @@ class Locations:
         self._known[volume_id] = _Known(locations, self.clock.seconds() + LIFETIME)
 
     async def _ask(self, volume_id: int) -> tuple[Location, ...]:
-        problems: list[str] = []
-        for master in self.masters():
-            try:
-                answer = await self.peers.get_json(master, "/dir/lookup", {"volumeId": volume_id})
-                locations = _locations(master, answer)
-            except PeerError as error:
-                if error.status == 404:
-                    self._known.pop(volume_id, None)
-                    raise VolumeNotFound(volume_id) from error
-                problems.append(str(error))
-                continue
-            if not locations:
-                self._known.pop(volume_id, None)
-                raise VolumeNotFound(volume_id)
-            return locations
-        raise Unavailable(f"no master can say where volume {volume_id} is ({'; '.join(problems) or 'none is known'})")
+        """What the first master says that knows; one that does not answer soon is asked again after the others."""
+        problems: dict[str, str] = {}
+        masters = self.masters()
+        for patience in (IMPATIENCE, None) if len(masters) > 1 else (None,):
+            slow = []
+            for master in masters:
+                try:
+                    return await self._ask_one(master, volume_id, patience)
+                except PeerError as error:
+                    problems[master] = str(error)
+                    if error.status is None and not isinstance(error, Unreachable):
+                        slow.append(master)
+            masters = tuple(slow)
+        reasons = "; ".join(problems.values()) or "none is known"
+        raise Unavailable(f"no master can say where volume {volume_id} is ({reasons})")
+
+    async def _ask_one(self, master: str, volume_id: int, patience: float | None) -> tuple[Location, ...]:
+        try:
+            answer = await self.peers.get_json(master, "/dir/lookup", {"volumeId": volume_id}, timeout=patience)
+            locations = _locations(master, answer)
+        except PeerError as error:
+            if error.status != 404:
+                raise
+            locations = ()
+        if not locations:
+            self._known.pop(volume_id, None)
+            raise VolumeNotFound(volume_id)
+        return locations
 
 
 def _locations(master: str, answer: dict[str, Any]) -> tuple[Location, ...]:

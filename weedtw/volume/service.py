@@ -51,7 +51,7 @@ from weedtw.volume.threads import Threads
 
 FINISH = 10.0  # seconds that requests under way have to end when the service stops
 UPKEEP = 10.0  # seconds between two looks at the room on the disks
-CONNECT_TIMEOUT = 5.0  # seconds for a connection to a master
+CONNECT_TIMEOUT = 3.0  # seconds for a connection to a master
 
 
 class VolumeService(Service):
@@ -159,8 +159,8 @@ class VolumeService(Service):
 
     def _make_api(self) -> Api:
         config, run, limit = self.config, self.threads, self.config.file_size_limit_mb << 20
-        self.heartbeats = self._make_heartbeats()
-        locations = Locations(self.peers, lambda: self.heartbeats.masters if self.heartbeats else (), self.reactor)
+        heartbeats = self.heartbeats = self._make_heartbeats()
+        locations = Locations(self.peers, lambda: heartbeats.masters, self.reactor)
         representer = Representer(run, limit, _reshaper())
         chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity)
         representer.chunks = chunks
@@ -188,6 +188,7 @@ class VolumeService(Service):
             limit=limit,
             is_ready=self._what_is_missing,
             facts=self._facts,
+            call=heartbeats.call,
         )
 
     def _make_heartbeats(self) -> Heartbeats:
