@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from weedtw.cli.main import COMMANDS
 from weedtw.config.vocabulary import PROGRAMS, family, vocabulary
 from weedtw.master.api import MasterApi
+from weedtw.master.clusterapi import ClusterApi
 from weedtw.volume.admin import Admin
 from weedtw.volume.api import Api
 
@@ -76,7 +77,7 @@ def options() -> set[str]:
 def paths(app: Klein, prefix: str = "") -> Iterator[str]:
     """The paths of an application that do not stand for a file."""
     for rule in app.url_map.iter_rules():
-        if "<" not in rule.rule and rule.rule != "/":
+        if "<" not in rule.rule and not rule.rule.endswith("/"):  # a rule like /cluster/ is where another one begins
             yield prefix + rule.rule
 
 
@@ -113,14 +114,14 @@ class DocumentTests(SynchronousTestCase):
 
     def test_endpoints(self) -> None:
         described = text_of(os.path.join("docs", "http_api.md"))
-        apps = ((MasterApi.app, ""), (Api.app, ""), (Admin.app, "/admin"))
+        apps = ((MasterApi.app, ""), (ClusterApi.app, "/cluster"), (Api.app, ""), (Admin.app, "/admin"))
         for app, prefix in apps:
             for path in paths(app, prefix):
                 self.assertRegex(described, rf"(?<![\w/]){re.escape(path)}(?![\w/])", f"{path} is not described")
 
     def test_master_and_volume_server_have_the_endpoints_that_are_described(self) -> None:
         """The headings that are paths."""
-        served = {*paths(MasterApi.app), *paths(Api.app)}
+        served = {*paths(MasterApi.app), *paths(ClusterApi.app, "/cluster"), *paths(Api.app)}
         for heading in _HEADING.findall(_FENCED.sub("", text_of(os.path.join("docs", "http_api.md")))):
             for path in re.findall(r"`(/[a-z/]+)`", heading):
                 self.assertIn(path, served)
