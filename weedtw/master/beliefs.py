@@ -14,7 +14,7 @@ JOINING = "JOINING"
 ASK_TIMEOUT = 2.0  # seconds
 
 
-def own_beliefs(ledger: RaftLedger, address: str, reason: str, founding: tuple[str, ...]) -> dict[str, Any]:
+def own_beliefs(ledger: RaftLedger, address: str, reason: str, founding: dict[str, Any] | None) -> dict[str, Any]:
     """Answers `/cluster/members`; `reason` is what this master waits for, `founding` with whom it founds one."""
     common: dict[str, Any] = {
         "cluster": ledger.cluster_id,
@@ -22,7 +22,7 @@ def own_beliefs(ledger: RaftLedger, address: str, reason: str, founding: tuple[s
         "address": address,
         "version": PRODUCT,
         "reason": reason,
-        "founding": {"list": list(founding)} if founding else None,
+        "founding": founding,
     }
     status = ledger.status
     if status is None:
@@ -76,6 +76,7 @@ class Belief:
     address: str
     leads: bool
     members: frozenset[str]  # node ids
+    ballot: int  # of founding, that it has promised to somebody last
 
 
 async def ask(peers: PeerAgent, address: str) -> Belief:
@@ -89,8 +90,9 @@ async def ask(peers: PeerAgent, address: str) -> Belief:
             address=_text(answer, "address"),
             leads=answer.get("hasLease") is True,
             members=frozenset(_text(member, "node") for member in answer.get("members", ())),
+            ballot=int((answer.get("founding") or {}).get("ballot", 0)),
         )
-    except (BadRequest, TypeError, AttributeError) as error:
+    except (BadRequest, TypeError, AttributeError, ValueError) as error:
         raise PeerError(address, f"does not answer as a master of weedtw does ({error})") from error
 
 

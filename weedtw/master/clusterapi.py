@@ -160,7 +160,7 @@ class ClusterApi:
 
     def _beliefs(self) -> dict[str, Any]:
         entrance = self.entrance
-        return own_beliefs(self.ledger, self.cluster.address, entrance.reason, entrance.founds_with)
+        return own_beliefs(self.ledger, self.cluster.address, entrance.reason, entrance.founding)
 
 
 def _step_of(request: Request) -> tuple[str, tuple[str, ...], founding.Ballot, founding.Birth | None]:

@@ -39,6 +39,7 @@ PAUSE = 0.25  # seconds between two looks at the others, while there is somethin
 REFUSED_PAUSE = 5.0  # seconds before asking again a cluster that does not take this master
 GRACE = 1.0  # seconds that a majority waits for the rest, so that all begin as members
 JOIN_TIMEOUT = 8.0  # seconds
+MOST_SAID = 50  # reasons to wait that are remembered, to be logged once
 TWIN_WATCH = 4  # looks at the former address after the start: a twin may start a moment later
 
 
@@ -62,6 +63,7 @@ class Entrance:
     _invitations: tuple[str, ...] = ()  # masters that have asked this one to join
     _own_names: set[str] = attrs.field(init=False)  # the addresses in lists that are this master's
     _majority_since: float | None = None
+    _said: set[str] = attrs.Factory(set)  # what was waited for, and is in the log
     _has_proposed: bool = False  # the birth of the cluster, and seen it through
     _wake: Changes = attrs.field(init=False)
     _task: "Deferred[None] | None" = None
@@ -87,6 +89,14 @@ class Entrance:
         acceptor = self._file.acceptor
         own = founding.canonical(self.config.named) if self.config.founder else ()
         return acceptor.masters if acceptor.birth is not None or set(own) <= set(acceptor.masters) else own
+
+    @property
+    def founding(self) -> dict[str, Any] | None:
+        """That list and the last ballot promised, for others; None when no cluster is founded here."""
+        masters = self.founds_with
+        if self._file is None or not masters:
+            return None
+        return {"list": list(masters), "ballot": self._file.acceptor.promised[0]}
 
     def open(self) -> None:
         """Read what is on disk, and found a cluster of one when there is nothing and nobody; raises WeedError."""
@@ -138,8 +148,9 @@ class Entrance:
         self.stopped(failure.value if isinstance(failure.value, WeedError) else Unavailable(str(failure.value)))
 
     def _wait_for(self, reason: str) -> None:
-        """Say what is waited for, once."""
-        if reason and reason != self.reason:
+        """Say what is waited for, once: several things may be waited for in turn."""
+        if reason not in self._said:
+            self._said = {*self._said, reason} if len(self._said) < MOST_SAID else {reason}
             self.log.warn("this master is not in a cluster yet: {reason}", reason=reason)
         self.reason = reason
 
@@ -307,7 +318,10 @@ class Entrance:
         file = self._file
         assert file is not None
         others = [belief.asked for belief in beliefs]
-        ballot = (file.acceptor.promised[0] + 1, self.ledger.node_id)
+        ballot = (
+            max(0, file.acceptor.promised[0], *(belief.ballot for belief in beliefs)) + 1,
+            self.ledger.node_id,
+        )
         try:
             answers = {self.address: (self.promise(masters, ballot), self.address)}
             answers |= await self._put_to_all(others, "promise", masters, ballot, None)
