@@ -222,9 +222,20 @@ async def test_nobody_listens() -> None:
     peers = make_agent(reactor)
     with pytest.raises(Unreachable, match="refused"):
         await peers.get_json(address, "/")
-    for strange in ("", "localhost", "a b:1", "a:1/x", "user@host:1", "a:1\r\n", "a:x"):
+    for strange in ("", "localhost", "a b:1", "a:1/x", "user@host:1", "a:1\r\n", "a:x", "a:0", "a:70000"):
         with pytest.raises(Unreachable):
             await peers.get_json(strange, "/")
+    await peers.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+async def test_one_who_gives_up_before_there_is_a_connection_is_told_so(host: str) -> None:
+    peers = make_agent(reactor)
+    asked = Deferred.fromCoroutine(peers.get_json(f"{host}:9", "/"))
+    asked.cancel()  # a name is still being looked up
+    with pytest.raises(CancelledError):
+        await asked
     await peers.close()
 
 

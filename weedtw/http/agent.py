@@ -35,11 +35,12 @@ from twisted.web.iweb import IAgent, IResponse
 
 from weedtw.errors import PeerError, Unreachable
 from weedtw.http.bodies import Buffers, BuffersBody, ReceivedBody, RelayedBody
+from weedtw.http.dialling import Dialling
 from weedtw.http.requests import SERVER, Request
 
 JSON_LIMIT = 64 << 20  # bytes; the topology of a large cluster has to fit
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 # What an agent raises when a request fails on its way: not made, not sent, or not answered.
 _ON_THE_WAY = (
     CancelledError,
@@ -208,7 +209,7 @@ def make_agent(
     pool._factory = _Quiet  # the one way to say it
     pool.maxPersistentPerHost = connections_per_host
     pool.cachedConnectionTimeout = 15
-    agent = Agent(reactor, connectTimeout=connect_timeout, pool=pool)
+    agent = Agent.usingEndpointFactory(reactor, Dialling(reactor, connect_timeout), pool=pool)
     return PeerAgent(agent=agent, clock=reactor, timeout=timeout, pool=pool)
 
 
@@ -227,7 +228,8 @@ async def _json_of(response: PeerResponse, limit: int) -> dict[str, Any]:
 
 
 def _url(address: str, path: str, query: Mapping[str, object] | None) -> bytes:
-    if not _ADDRESS.fullmatch(address):
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) < 65536:
         raise Unreachable(address, "this is not an address of the form host:port")
     encoded = urlencode({name: value for name, value in (query or {}).items() if value is not None})
     return f"http://{address}{path}{'?' if encoded else ''}{encoded}".encode("ascii")
