@@ -158,6 +158,8 @@ def _not_now(error: WeedError) -> Unavailable:
         return Unavailable("this master does not lead any more; ask again")
     if isinstance(error, StoreFailed | InvariantBroken):
         return Unavailable(f"this master cannot store its decisions any more: {error}", 30.0)
+    if isinstance(error, MaybeCommitted):
+        return Unavailable(f"it is not known whether this was decided: {error.reason}")
     return Unavailable(f"no decision was reached: {error}")
 
 
