@@ -211,14 +211,23 @@ class Heartbeats(Service):
                     self.log.info("master {address} does not belong to the cluster any more", address=link.address)
                     self._drop(link, bye=True)
             elif own & served and (not link.is_welcome or own <= served):
-                reason = "calls itself" if link.masters else "cannot be reached and is none of"
-                self.log.info(
-                    "master {address} {reason} {names}: it is reported to under that name",
-                    address=link.address,
-                    reason=reason,
-                    names=" or ".join(sorted(own)),
-                )
+                self._say_alias(link, own)
                 self._drop(link)
+
+    def _say_alias(self, link: Link, own: set[str]) -> None:
+        names = sorted(own)
+        if link.masters:
+            self.log.info(
+                "master {address} calls itself {names}: it is reported to under that name",
+                address=link.address,
+                names=" or ".join(names),
+            )
+        else:
+            self.log.info(
+                "there is no master at {address}; the cluster's are {names}",
+                address=link.address,
+                names=", ".join(names),
+            )
 
     def _add(self, *lists: "tuple[str, ...] | list[str]") -> None:
         for address in dict.fromkeys(address for addresses in lists for address in addresses):

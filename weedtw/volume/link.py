@@ -59,7 +59,7 @@ class Link:
         self._fruitless = 0  # connections since the last acknowledgement
         self._was_connected = False  # since the last delay
         self._is_unreachable = False  # and that was logged
-        self._reach = _backoff(MAX_DELAY)
+        self._reach = _backoff(min(MAX_DELAY, hub.reporter.pulse))
         self._bear = _backoff(FRUITLESS_DELAY)
         self._service = ClientService(
             endpoint,
