@@ -42,3 +42,25 @@ async def test_all_that_is_amiss_is_told(cluster: Any) -> None:
     assert (writable.read_only, writable.reasons, writable.files) == (False, (), 2)
     assert read_only.read_only
     assert read_only.reasons == tuple(sorted([f"{first}: the disk is full", f"{second}: it does not say why"]))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_master_is_there_once_whatever_it_is_called(cluster: Any) -> None:
+    empty: dict[str, Any] = {"/dir/status": {"Topology": {}}, "/vol/status": {"Volumes": {}}}
+    own = cluster.master.address
+    serve = cluster.master.script
+
+    def answer(seen: Any) -> Any:
+        if seen.path == "/cluster/members":
+            return cluster.answer.json({"node": "node-1", "address": own})
+        return cluster.answer.json(empty[seen.path]) if seen.path in empty else serve(seen)
+
+    cluster.master.script = answer
+    other_name = own.replace("127.0.0.1", "localhost")
+    found = await cluster.client(other_name, own).status()
+    assert [one.address for one in found.masters] == [own]
+    found = await cluster.client(other_name).status()  # it names itself
+    assert [one.address for one in found.masters] == [own]
+    own = "10.0.0.7:9333"  # a name that is not known from here
+    found = await cluster.client(other_name).status()
+    assert other_name in [one.address for one in found.masters]

@@ -86,7 +86,7 @@ async def ask_all(wire: Wire, named: Iterable[str], hints: Iterable[str] = ()) -
     begun: set[str] = set()
 
     async def ask(address: str) -> None:
-        belief = found[address] = await _ask(wire, address)
+        belief = found[address] = await ask_one(wire, address)
         names = (*(member.address for member in belief.members), belief.leader_address, *belief.founds_with)
         await ask_those(name for name in names if name)
 
@@ -119,7 +119,8 @@ def _each_once(beliefs: Iterable[Belief], named: set[str]) -> tuple[Belief, ...]
     return tuple(sorted((*told.values(), *away), key=lambda belief: belief.address or belief.asked))
 
 
-async def _ask(wire: Wire, address: str) -> Belief:
+async def ask_one(wire: Wire, address: str) -> Belief:
+    """Ask one master; never fails."""
     try:
         return parse_belief(address, await wire.json(address, "/cluster/members", within=ANSWER_WITHIN))
     except PeerError as error:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import attrs
 
+from weedtw.client.beliefs import ask_one
 from weedtw.client.gather import each
 from weedtw.client.masters import Masters, MasterState
 from weedtw.client.wire import Wire
@@ -77,7 +78,7 @@ async def cluster_status(masters: Masters) -> ClusterStatus:
     """
     leader, topology = await masters.ask("/dir/status", {})
     _, listing = await masters.ask("/vol/status", {})
-    states = await masters.states()
+    states = await _each_once(masters.wire, await masters.states())
     try:
         servers = tuple(_servers(topology["Topology"]))
         volumes = tuple(_volumes(listing["Volumes"]))
@@ -90,6 +91,19 @@ async def cluster_status(masters: Masters) -> ClusterStatus:
         raise PeerError(leader, f"the state of the cluster cannot be understood: {error!r}") from error
     problems = await _problems(masters.wire, [server.url for server in servers])
     return ClusterStatus(states, masters.leader or leader, servers, volumes, absent, quarantined, problems)
+
+
+async def _each_once(wire: Wire, states: tuple[MasterState, ...]) -> tuple[MasterState, ...]:
+    """Leave out further addresses of a master, such as `localhost:9333` of one that calls itself `10.0.0.7:9333`."""
+    names: dict[str, str] = {}  # what a master calls itself, by the address that was asked
+
+    async def ask(address: str) -> None:
+        belief = await ask_one(wire, address)
+        names[address] = belief.address or address
+
+    await each([state.address for state in states if not state.error], ask, _AT_ONCE)
+    proper = {name for address, name in names.items() if name == address}
+    return tuple(state for state in states if names.get(state.address, state.address) not in proper - {state.address})
 
 
 async def _problems(wire: Wire, servers: list[str]) -> tuple[Trouble, ...]:
