@@ -44,8 +44,7 @@ from weedtw.master.keys import KeySequence
 from weedtw.master.members import Members
 from weedtw.master.office import Office
 from weedtw.master.orphans import Orphans
-
-# recall
+from weedtw.master.recall import Recall
 from weedtw.master.submit import Submitter
 from weedtw.master.unjoined import NotYet
 from weedtw.master.vacuum import Vacuum
@@ -72,18 +71,18 @@ class Parts:
     members: Members
     orphans: Orphans
     vacuum: Vacuum
-
+    recall: Recall
     forwarder: Forwarder
     api: MasterApi
 
     def start(self) -> None:
         """Begin what goes on by itself."""
-        for part in (self.members, self.orphans, self.vacuum):
+        for part in (self.members, self.orphans, self.vacuum, self.recall):
             part.start()
 
     def stop(self) -> None:
         """End it."""
-        for part in (self.vacuum, self.orphans, self.members):
+        for part in (self.recall, self.vacuum, self.orphans, self.members):
             part.stop()
 
 
@@ -236,7 +235,7 @@ class MasterService(Service):
             masters=ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list),
         )
         orphans = Orphans(cluster, grower, office)
-        self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, forwarder, api)
+        self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
         assert self._site is not None
         self._site.resource = api.app.resource()
 
