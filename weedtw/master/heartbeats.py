@@ -223,7 +223,7 @@ class Heartbeats:
         self._check(hello)
         wanted = _registered(hello)
         ledger = self.cluster.ledger
-        if ledger.is_leader and ledger.state.servers.get(hello.address) != wanted:
+        if ledger.has_lead and ledger.state.servers.get(hello.address) != wanted:
             try:
                 await ledger.submit(RegisterServer(**attrs.asdict(wanted)))
             except Unavailable as error:
@@ -233,17 +233,21 @@ class Heartbeats:
             self.cluster.topology.forget(address)
 
     async def write_down(self) -> None:
-        """This master has come to lead: register who is here and not known to all, and the highest volume id seen.
+        """This master has come to lead: register who is here and not known to all.
 
         Raises Unavailable when the lead is lost meanwhile.
         """
         ledger = self.cluster.ledger
-        if self._highest_volume > ledger.state.max_volume_id:
-            await ledger.submit(RaiseVolumeIds(self._highest_volume))
         for connection in list(self._of_server.values()):
             wanted = _registered(connection.hello) if connection.hello is not None else None
             if wanted is not None and ledger.state.servers.get(wanted.address) != wanted:
                 await ledger.submit(RegisterServer(**attrs.asdict(wanted)))
+
+    async def raise_volume_ids(self) -> None:
+        """This master has come to lead: allocate no volume id up to the highest it has seen; raises Unavailable."""
+        ledger = self.cluster.ledger
+        if self._highest_volume > ledger.state.max_volume_id:
+            await ledger.submit(RaiseVolumeIds(self._highest_volume))
 
     async def _joined(self) -> None:
         """Wait a little for this master to belong to a cluster: volume servers are started together with it."""
@@ -367,7 +371,7 @@ class Heartbeats:
         highest = max((volume.id for volume in volumes if volume.id < ABSURD_VOLUME_ID), default=0)
         self._highest_volume = max(self._highest_volume, highest)
         ledger = self.cluster.ledger
-        if highest > ledger.state.max_volume_id and ledger.is_leader:
+        if highest > ledger.state.max_volume_id and ledger.has_lead:
             await ledger.submit(RaiseVolumeIds(highest))
 
     # -------------------------------------------------------------- going

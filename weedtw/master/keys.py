@@ -76,7 +76,7 @@ class KeySequence:
         self._seen = max(self._seen, key)
         if key >= self._next:
             self._next = key + 1
-        if key > self.ledger.state.key_high_water and self.ledger.is_leader:  # else who comes to lead writes it down
+        if key > self.ledger.state.key_high_water and self.ledger.has_lead:  # else who comes to lead writes it down
             await self.ledger.submit(RaiseKeys(key))
         return True
 

@@ -7,6 +7,7 @@ has registered yet.
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -16,6 +17,8 @@ from weedtw.master.heartbeats import Heartbeats
 from weedtw.raft.interface import Changed
 from weedtw.raft.leader import Leader
 from weedtw.raft.node import RaftNode
+
+PAUSE = 0.25  # seconds before what did not succeed is tried again
 
 
 @attrs.define(eq=False)
@@ -40,7 +43,7 @@ class Office:
         if leads and self._term != status.term:
             self._term, self.since = status.term, self.cluster.clock.seconds()
             self.cluster.keys.drop()
-            Deferred.fromCoroutine(self._take()).addErrback(self._not_taken)
+            Deferred.fromCoroutine(self._take(status.term)).addErrback(self._not_taken)
         elif not leads and self.since is not None:
             self._give_up()
         seen = (status.leader, status.role == Leader.name, self.cluster.masters)
@@ -59,8 +62,19 @@ class Office:
         self._term = self.since = None
         self.cluster.keys.drop()
 
-    async def _take(self) -> None:
-        """Prepare to decide; whoever waits for a decision meanwhile waits for the same commits."""
+    async def _take(self, term: int) -> None:
+        """Prepare to decide; what does not succeed is tried again as long as the lead lasts."""
+        while self._term == term and self.cluster.ledger.has_lead:
+            try:
+                await self._prepare()
+            except Unavailable:  # mostly because the lead is lost again, which is said elsewhere
+                await deferLater(self.cluster.clock, PAUSE)
+            else:
+                return
+
+    async def _prepare(self) -> None:
+        """Whoever waits for a decision meanwhile waits for the same commits."""
+        await self.heartbeats.raise_volume_ids()  # before anybody can ask for a new one
         await self.cluster.keys.begin()
         await self.cluster.ledger.confirm()
         self.heartbeats.tell_leader()
@@ -68,8 +82,6 @@ class Office:
         await self.heartbeats.write_down()
 
     def _not_taken(self, failure: Failure) -> None:
-        if failure.check(Unavailable) is not None:  # the lead is lost again, which is said elsewhere
-            return
         if failure.check(WeedError) is None:
             self.log.failure("while taking the lead", failure)
         else:

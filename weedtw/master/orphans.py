@@ -65,6 +65,8 @@ class Orphans:
         settled = [id_ for id_ in growing if await self._is_settled(id_)]
         if settled:
             await self.cluster.ledger.submit(FinishVolumes(tuple(settled)))
+        for volume_id in settled:  # it may have been this master that could not take it back
+            self.cluster.topology.release(volume_id)
 
     async def _is_settled(self, volume_id: int) -> bool:
         cluster = self.cluster
