@@ -167,6 +167,11 @@ class VolumeFull(StorageError):
 
 
 @attrs.frozen(auto_exc=True, slots=False)
+class NotEmpty(StorageError):
+    """The volume was to be deleted only if nothing had ever been written to it."""
+
+
+@attrs.frozen(auto_exc=True, slots=False)
 class WriteFailed(StorageError):
     """The operating system refused a write (disk full, I/O error); nothing of it was kept."""
 

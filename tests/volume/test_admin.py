@@ -90,6 +90,16 @@ async def test_deleting_volumes_and_collections(cluster: Any, server: Any) -> No
 
 
 @pytest_twisted.ensureDeferred
+async def test_deleting_a_volume_only_if_it_is_empty(cluster: Any, server: Any) -> None:
+    await cluster.volume(5, [server])
+    await cluster.put(server, FID, b"content", "a/b")
+    answer = await cluster.ask("POST", server, "/admin/delete_volume?volume=3&onlyEmpty=true")
+    assert (answer.status, "holds files" in answer.json["error"]) == (409, True)
+    assert (await cluster.get(server, f"/{FID}")).body == b"content"
+    assert (await cluster.ask("POST", server, "/admin/delete_volume?volume=5&onlyEmpty=true")).status == 200
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_vacuum_in_its_steps(cluster: Any, server: Any) -> None:
     for number in range(10):
         await cluster.put(server, f"{FID}_{number}", os.urandom(1000), "a/b")

@@ -45,6 +45,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.NoRoom: 406,
     errors.ReadOnlyVolume: 409,
     errors.VolumeExists: 409,
+    errors.NotEmpty: 409,
     errors.ChangeRefused: 409,  # whether it may be possible later stands in its reason
     errors.PreconditionFailed: 412,
     errors.RangeNotSatisfiable: 416,

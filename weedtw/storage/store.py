@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 from weedtw.config.folders import require_parents
-from weedtw.errors import NoRoom, StorageError, VolumeExists, VolumeNotFound, WeedError
+from weedtw.errors import NoRoom, NotEmpty, StorageError, VolumeExists, VolumeNotFound, WeedError
 from weedtw.formats.collection import check_collection
 from weedtw.formats.replication import NO_REPLICATION, ReplicaPlacement
 from weedtw.formats.ttl import NO_TTL, Ttl
@@ -102,11 +102,18 @@ class Store:
 
     def find(self, volume_id: int) -> Volume:
         """The volume of that id; raises VolumeNotFound."""
+        volume = self.at_hand(volume_id)
+        if volume is None:
+            raise VolumeNotFound(volume_id)
+        return volume
+
+    def at_hand(self, volume_id: int) -> Volume | None:
+        """The volume of that id, None when it is not here."""
         for location in self.locations:
             volume = location.volumes.get(volume_id)
             if volume is not None:
                 return volume
-        raise VolumeNotFound(volume_id)
+        return None
 
     def volumes(self) -> list[Volume]:
         """All volumes, by id."""
@@ -204,11 +211,16 @@ class Store:
             )
         return best[1]
 
-    def delete_volume(self, volume_id: int) -> VolumeStat:
-        """Delete a volume with all its files; raises VolumeNotFound and StorageError."""
+    def delete_volume(self, volume_id: int, *, only_empty: bool = False) -> VolumeStat:
+        """Delete a volume with all its files; raises VolumeNotFound and StorageError.
+
+        With `only_empty` NotEmpty is raised for one that was ever written to.
+        """
         with self._lock:
             volume = self.find(volume_id)
             stat = volume.info()
+            if only_empty and stat.file_count:
+                raise NotEmpty(volume.generation.dat.path, f"volume {volume_id} holds files")
             self._remove(volume)
         self._tell("removed", stat)
         return stat

@@ -67,8 +67,9 @@ class Admin:
     @app.route("/delete_volume", methods=["POST"])
     @endpoint
     async def delete_volume(self, request: Request) -> bytes:
-        """Delete a volume with all its files."""
-        await uninterrupted(self.run(self.store.delete_volume, _volume_of(request)))
+        """Delete a volume with all its files; with `onlyEmpty`, only if none was ever written to it."""
+        only_empty = params(request).flag("onlyEmpty")
+        await uninterrupted(self.run(self.store.delete_volume, _volume_of(request), only_empty=only_empty))
         return json_response(request, {})
 
     @app.route("/delete_collection", methods=["POST"])
