@@ -15,6 +15,7 @@ from tests.cluster.masters import (
     assign,
     get,
     kill,
+    knows,
     put,
     terminate,
     wait_for_cluster,
