@@ -87,8 +87,12 @@ def path_in(place: str) -> str:
     path = os.path.join(place, NAME)
     if not os.path.isdir(place):
         raise StoreFailed(place, "there is no such folder")
-    if not os.path.exists(path):
-        raise StoreFailed(path, "is not there; no master of weedtw has kept its state in this folder")
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        raise StoreFailed(path, "is not there; no master of weedtw has kept its state in this folder") from None
+    except OSError as error:
+        raise StoreFailed(path, error.strerror or str(error)) from error
     return path
 
 

@@ -60,12 +60,15 @@ def _read(path: str, mode: str) -> Contents:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Say what it means when a table or a column is not there."""
+    """Say what SQLite's words mean here."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if str(error).startswith("no such "):
             raise StoreFailed(path, f"was not written by this version of weedtw: {error}") from error
+        if str(error).startswith("unable to open ") and not os.path.exists(f"{path}-shm"):
+            advice = "copy it, with its -wal, to a folder that you may write to, and look there"
+            raise StoreFailed(path, f"cannot be read here without its -shm; {advice}") from error
         raise
 
 
