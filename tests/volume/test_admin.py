@@ -95,7 +95,7 @@ async def test_deleting_a_volume_only_if_it_is_empty(cluster: Any, server: Any) 
     await cluster.put(server, FID, b"content", "a/b")
     answer = await cluster.ask("POST", server, "/admin/delete_volume?volume=3&onlyEmpty=true")
     assert (answer.status, "holds files" in answer.json["error"]) == (409, True)
-    assert (await cluster.get(server, f"/{FID}")).body == b"content"
+    assert (await cluster.get(server, FID)).body == b"content"
     assert (await cluster.ask("POST", server, "/admin/delete_volume?volume=5&onlyEmpty=true")).status == 200
 
 
