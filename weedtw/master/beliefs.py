@@ -1,13 +1,15 @@
 """What a master believes of its cluster, as `GET /cluster/members` tells it and as others read it."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from weedtw import PRODUCT
-from weedtw.errors import BadRequest, PeerError
+from weedtw.errors import BadRequest, PeerError, WeedError
 from weedtw.http.agent import PeerAgent
 from weedtw.master.consensus import RaftLedger
+from weedtw.master.flight import outcomes
 from weedtw.raft.leader import Leader
 
 JOINING = "JOINING"
@@ -76,6 +78,7 @@ class Belief:
     address: str
     leads: bool
     members: frozenset[str]  # node ids
+    reached: Mapping[str, str]  # those that it has a connection to, and where
     ballot: int  # of founding, that it has promised to somebody last
 
 
@@ -83,17 +86,30 @@ async def ask(peers: PeerAgent, address: str) -> Belief:
     """Ask a master what it believes; raises PeerError when it does not answer, or not as a master does."""
     answer = await peers.get_json(address, "/cluster/members", timeout=ASK_TIMEOUT, limit=1 << 20)
     try:
+        members = answer.get("members") or ()
         return Belief(
             asked=address,
             cluster=_text(answer, "cluster"),
             node=_text(answer, "node"),
             address=_text(answer, "address"),
             leads=answer.get("hasLease") is True,
-            members=frozenset(_text(member, "node") for member in answer.get("members", ())),
+            members=frozenset(_text(member, "node") for member in members),
+            reached={_text(m, "node"): _text(m, "address") for m in members if m.get("connected") is True},
             ballot=int((answer.get("founding") or {}).get("ballot", 0)),
         )
     except (BadRequest, TypeError, AttributeError, ValueError) as error:
         raise PeerError(address, f"does not answer as a master of weedtw does ({error})") from error
+
+
+async def ask_all(peers: PeerAgent, addresses: Iterable[str]) -> list[Belief]:
+    """What those believe that answer."""
+    found = []
+    for outcome in await outcomes(ask(peers, address) for address in dict.fromkeys(addresses)):
+        if isinstance(outcome, Belief):
+            found.append(outcome)
+        elif outcome.check(WeedError) is None:
+            outcome.raiseException()
+    return found
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

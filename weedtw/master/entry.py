@@ -22,11 +22,12 @@ from weedtw.config.model import MasterConfig
 from weedtw.errors import ChangeRefused, PeerError, StorageError, Unavailable, WeedError
 from weedtw.http.agent import PeerAgent
 from weedtw.master import founding
-from weedtw.master.beliefs import Belief, ask
+from weedtw.master.beliefs import Belief, ask, ask_all
 from weedtw.master.consensus import RaftLedger, make_node
 from weedtw.master.flight import Changes, outcomes
-from weedtw.master.founding import Acceptor, Ballot, Birth
+from weedtw.master.founding import Acceptor, Ballot, Birth, is_same
 from weedtw.master.foundingfile import FoundingFile
+from weedtw.master.lookout import Lookout
 from weedtw.master.upgrade import carry_over
 from weedtw.raft.log import Log
 from weedtw.raft.membership import Member, Membership
@@ -166,7 +167,7 @@ class Entrance:
         membership = _latest(storage)
         own = membership.members.get(storage.identity.node)
         self._compare_peers(membership)
-        former = own.address if own is not None and not _is_same(own.address, self.address) else None
+        former = own.address if own is not None and not is_same(own.address, self.address) else None
         while former is not None and self._running and await self._is_twin(former, storage.identity):
             self._wait_for(
                 f"the folder {self.config.mdir} is a copy of that of the master at {former}, which runs as node "
@@ -183,18 +184,18 @@ class Entrance:
                 await node.stopService()
                 self.stopped(StorageError(self.config.mdir, f"is a copy of the folder of the master at {former}"))
                 return
-        await self._find_those_who_moved(node)
+        await self._look_around(node)
 
     async def _is_twin(self, address: str, identity: Identity) -> bool:
         try:
             belief = await ask(self.peers, address)
         except PeerError:
             return False
-        return belief.node == identity.node and not _is_same(belief.address, self.address)
+        return belief.node == identity.node and not is_same(belief.address, self.address)
 
     def _compare_peers(self, membership: Membership) -> None:
         """What is on disk counts; say so when `--peers` says something else."""
-        others = {m.address for m in membership.members.values() if not _is_same(m.address, self.address)}
+        others = {m.address for m in membership.members.values() if not is_same(m.address, self.address)}
         named, known = founding.canonical(self.config.peers), founding.canonical(others)
         if self.config.peers and named != known:
             self.log.warn(
@@ -204,37 +205,13 @@ class Entrance:
                 known=", ".join(known) or "none",
             )
 
-    async def _find_those_who_moved(self, node: RaftNode) -> None:
-        """While nobody leads, ask at the addresses of `--peers`: members may be there that were elsewhere."""
-        said: set[str] = set()
+    async def _look_around(self, node: RaftNode) -> None:
+        """Look for members that are missing, as long as this one is a member."""
+        lookout = Lookout(self.config, self.address, self.ledger, self.peers, node, self.path)
         while self._running and node.failed is None:
-            await self._pause(4 * PAUSE)
-            if not self._running or self.ledger.leader_address is not None:
-                continue
-            known = [member.address for member in node.core.log.membership.members.values()]
-            for belief in await self._ask_all((*self.config.peers, *self._invitations, *known)):
-                self._hear_of(node, belief, said)
-
-    def _hear_of(self, node: RaftNode, belief: Belief, said: set[str]) -> None:
-        transport = self.ledger.transport
-        assert transport is not None  # there is a node
-        own = node.identity
-        if belief.cluster not in {"", own.cluster}:
-            complaint = (
-                f"the master at {belief.asked} belongs to another cluster ({belief.cluster}, here {own.cluster})"
-            )
-        elif belief.leads and own.node not in belief.members:
-            complaint = (
-                f"the cluster has removed this master; to let it join anew, stop it, move {self.path} away, and "
-                f"start it with --peers={belief.address}"
-            )
-        else:
-            complaint = ""
-            if belief.node in node.core.log.membership and transport.address_of(belief.node) != belief.address:
-                transport.learn(belief.node, belief.address)
-        if complaint and complaint not in said:
-            said.add(complaint)
-            self.log.error("{complaint}", complaint=complaint)
+            await self._pause(4 * PAUSE if self.ledger.leader_address is None else REFUSED_PAUSE)
+            if self._running:
+                await lookout.look(self._invitations)
 
     # ------------------------------------------------------------------ nothing on disk
 
@@ -255,7 +232,7 @@ class Entrance:
             node = self._begin(storage)
             if self._has_proposed:
                 node.campaign()
-            await self._find_those_who_moved(node)
+            await self._look_around(node)
 
     async def _join(self, beliefs: list[Belief]) -> None:
         """Ask to be taken in, the leader first."""
@@ -433,16 +410,13 @@ class Entrance:
 
     async def _ask_all(self, addresses: Iterable[str]) -> list[Belief]:
         """What the others believe that answer, each once; never ourselves."""
-        asked = [address for address in dict.fromkeys(addresses) if not _is_same(address, self.address)]
+        asked = [address for address in addresses if not is_same(address, self.address)]
         found: dict[str, Belief] = {}
-        for outcome in await outcomes(ask(self.peers, address) for address in asked):
-            if isinstance(outcome, Belief):
-                if outcome.node != self.ledger.node_id:
-                    found.setdefault(outcome.node, outcome)
-                else:
-                    self._own_names.update(founding.canonical((outcome.asked,)))
-            elif outcome.check(WeedError) is None:
-                outcome.raiseException()
+        for belief in await ask_all(self.peers, asked):
+            if belief.node != self.ledger.node_id:
+                found.setdefault(belief.node, belief)
+            else:
+                self._own_names.update(founding.canonical((belief.asked,)))
         return list(found.values())
 
 
@@ -457,8 +431,3 @@ def _beginning(answer: Mapping[str, Any]) -> Membership:
     if not isinstance(members, dict):
         raise ChangeRefused("the beginning is no membership")
     return Membership({str(node): Member(str(m["address"]), bool(m["voter"])) for node, m in members.items()})
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Whether two addresses are spelled alike, but for the names of the loopback interface."""
-    return founding.canonical((one,)) == founding.canonical((other,))

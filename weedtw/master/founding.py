@@ -100,6 +100,11 @@ def canonical(masters: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(plain))
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two addresses are spelled alike, but for the names of `localhost`."""
+    return canonical((one,)) == canonical((other,))
+
+
 def names(masters: tuple[str, ...]) -> str:
     """A list as it is typed."""
     return ",".join(masters)

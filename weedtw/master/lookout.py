@@ -1,0 +1,85 @@
+"""A member's look around: for others that are not where they were, and for masters that are no members at all.
+
+Members find each other by the addresses that are on their disks, and tell each other new ones.  When so many have
+moved that nobody knows anybody's address, `--peers` helps, and what the ones that are found know of the others.
+"""
+
+from collections.abc import Iterable
+
+import attrs
+from twisted.logger import Logger
+
+from weedtw.config.model import MasterConfig
+from weedtw.http.agent import PeerAgent
+from weedtw.master.beliefs import Belief, ask_all
+from weedtw.master.consensus import RaftLedger
+from weedtw.master.founding import canonical, is_same
+from weedtw.raft.node import RaftNode
+
+
+@attrs.define(eq=False)
+class Lookout:
+    """One member's; `path` is its memory, to be named in complaints."""
+
+    log = Logger()
+
+    config: MasterConfig
+    address: str
+    ledger: RaftLedger
+    peers: PeerAgent
+    node: RaftNode
+    path: str
+    _heard: set[str] = attrs.Factory(set)  # addresses of --peers where somebody has answered
+    _said: set[str] = attrs.Factory(set)
+
+    async def look(self, hints: Iterable[str] = ()) -> None:
+        """Ask once around; `hints` are more addresses that somebody has given."""
+        for belief in await ask_all(self.peers, self._whom(hints)):
+            self._heard.update(canonical((belief.asked,)))
+            self._hear_of(belief)
+
+    def _whom(self, hints: Iterable[str]) -> list[str]:
+        """While a member cannot be reached, or nobody leads: whoever may know.  Else: those not heard of yet."""
+        own = self.node.identity.node
+        known = {id_: self.ledger.address_of(id_) or "" for id_ in self._members if id_ != own}
+        if self.ledger.leader_address is None or not known.keys() <= self.node.status().connected:
+            asked = [*self.config.peers, *hints, *known.values()]
+        else:
+            heard = {*self._heard, *canonical(known.values())}
+            asked = [peer for peer in self.config.peers if not heard.issuperset(canonical((peer,)))]
+        return [address for address in asked if not is_same(address, self.address)]
+
+    @property
+    def _members(self) -> Iterable[str]:
+        return self.node.core.log.membership.members.keys()
+
+    def _hear_of(self, belief: Belief) -> None:
+        own = self.node.identity
+        if belief.cluster == own.cluster:
+            if belief.leads and own.node not in belief.members:
+                self._complain(
+                    f"the cluster has removed this master; to let it join anew, stop it, move {self.path} away, and "
+                    f"start it with --peers={belief.address}"
+                )
+            for id_, address in (*belief.reached.items(), (belief.node, belief.address)):
+                self._learn(id_, address)
+        elif belief.cluster:
+            self._complain(
+                f"the master at {belief.asked} belongs to cluster {belief.cluster}, and this one to cluster "
+                f"{own.cluster}, as {self.path} says. Clusters stay apart; to bring a master over, stop it, move its "
+                "raft.sqlite3 away, and start it with --peers naming a master of the other cluster"
+            )
+
+    def _learn(self, node_id: str, address: str) -> None:
+        """Somebody knows a member at that address; it counts when this one cannot find it."""
+        transport = self.ledger.transport
+        assert transport is not None  # there is a node
+        is_missing = node_id in self._members and node_id not in self.node.status().connected
+        if is_missing and transport.address_of(node_id) != address:
+            transport.learn(node_id, address)
+
+    def _complain(self, complaint: str) -> None:
+        """Say it once."""
+        if complaint not in self._said:
+            self._said.add(complaint)
+            self.log.error("{complaint}", complaint=complaint)
