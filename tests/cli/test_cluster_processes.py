@@ -209,3 +209,20 @@ def test_recover(scratch: Scratch) -> None:
     wait_until(lambda: knows(other, after[0]), "the volume server reports to those that joined anew")
     assert get(other, after[0]) == b"after"
     terminate(masters.daemons)
+
+
+def test_those_that_a_recovery_left_behind(scratch: Scratch) -> None:
+    """Started with their old files, against all advice: whoever asks is told which of them have to go."""
+    masters = Masters.start(scratch)
+    first, *others = masters.daemons
+    kill(masters.daemons)
+    assert masters.run("recover", "--mdir", masters.mdir(first), "--yes").returncode == 0
+    first.start()
+    wait_for_cluster([first])
+    for one in others:
+        one.start()
+    wait_until(lambda: all(one.believes() for one in others), "they answer")
+    everybody = ",".join(one.address for one in masters.daemons)
+    said = masters.run("status", "--master", everybody).stdout
+    for one in others:
+        assert f"{one.address} ({one.believes()['node'][:8]}) is no member of the cluster; stop it" in said
