@@ -25,6 +25,7 @@ from twisted.web.resource import IResource
 
 from weedtw.http.conditional import format_date
 from weedtw.http.deadline import Deadline
+from weedtw.http.hot import Hot
 from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
@@ -60,6 +61,7 @@ class Site(server.Site):
         self.protocols = dict(protocols)
         self.room = room
         self.stopping = False
+        self.hot: Hot | None = None  # the hot path, when there is one
         self._admission = admission
         self._now = now
         self._open: set[Closable] = set()
@@ -165,6 +167,8 @@ class FirstBytes(Protocol):
         self._next = build() if build is not None else HttpChannel(self._site)
         seen, self._seen = self._seen, b""
         self._next.makeConnection(self.transport)
+        if getattr(self.transport, "protocol", None) is self:
+            self.transport.protocol = self._next  # no need to go through here any more
         self._site.disconnected(self)
         self._next.dataReceived(seen)
 

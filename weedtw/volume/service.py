@@ -25,6 +25,7 @@ from weedtw.formats.beat import Hello
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
+from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget
@@ -36,6 +37,8 @@ from weedtw.volume.chunks import Chunks
 from weedtw.volume.conversation import Reporter
 from weedtw.volume.copies import OtherCopies
 from weedtw.volume.heartbeat import Heartbeats
+from weedtw.volume.hot import HotFiles
+from weedtw.volume.hotread import HotReads
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.memory import give_back
@@ -145,6 +148,7 @@ class VolumeService(Service):
         assert self._site is not None
         self._api = self._make_api()
         self._site.resource = self._api.resource()
+        self._site.hot = Hot(self._hot_files(self._api, self._site))
 
     def _admit(self, request: Request) -> int | None:
         assert self._api is not None
@@ -190,6 +194,9 @@ class VolumeService(Service):
             facts=self._facts,
             call=heartbeats.call,
         )
+
+    def _hot_files(self, api: Api, site: Site) -> HotFiles:
+        return HotFiles(self.store, HotReads(api.representer, api.server, site.date))
 
     def _make_heartbeats(self) -> Heartbeats:
         config = self.config

@@ -21,7 +21,7 @@ from weedtw.volume.contents import Content, Inflated, InMemory
 from weedtw.volume.represent import Representation
 from weedtw.volume.upload import unpack_pairs
 
-_LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
+LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
 _MOST_RESTARTS = 4  # ranges of a gzip stream that is unpacked from its start for each
 _AT_ONCE = 256 * 1024  # bytes of an answer in memory that are handed over in one piece
 _OVERRIDES = {
@@ -75,18 +75,18 @@ class Server:
         pairs: bytes = b"",
     ) -> bytes | None:
         """Answer with `shown`; raises PreconditionFailed, RangeNotSatisfiable, and what reading raises."""
-        modified = modified if modified and 0 < modified <= _LAST_DATE else None
+        modified = modified if modified and 0 < modified <= LAST_DATE else None
         conditions = Conditions.of(request.header)
         validators = Validators(shown.etag, modified)
         verdict = evaluate(conditions, request.method.decode("ascii"), validators)
         if verdict is Verdict.FAILED:
             raise PreconditionFailed
-        headers = _common(shown, modified)
+        headers = common_headers(shown, modified)
         if verdict is Verdict.NOT_MODIFIED:
             _set(request, headers)
             request.setResponseCode(304)
             return b""
-        headers += _describing(shown, query, pairs)
+        headers += describing_headers(shown, query, pairs)
         size = shown.content.size
         ranges = None
         if request.method == b"GET" and not shown.is_gzip and range_applies(conditions, validators):
@@ -180,7 +180,7 @@ def _value(headers: Headers, name: str) -> str:
     return next((value for key, value in reversed(headers) if key == name), "")
 
 
-def _common(shown: Representation, modified: int | None) -> Headers:
+def common_headers(shown: Representation, modified: int | None) -> Headers:
     """What a 304 says as well."""
     headers = [("ETag", shown.etag), ("Accept-Ranges", "bytes")]
     headers.append(("Vary", "Accept-Encoding, Origin" if shown.varies else "Origin"))
@@ -189,7 +189,8 @@ def _common(shown: Representation, modified: int | None) -> Headers:
     return headers
 
 
-def _describing(shown: Representation, query: Params, pairs: bytes) -> Headers:
+def describing_headers(shown: Representation, query: Params, pairs: bytes) -> Headers:
+    """What a 200 or 206 says besides, but for its length."""
     headers: Headers = [
         (name, _line(value))
         for name, value in unpack_pairs(bytes(pairs)).items()

@@ -1,0 +1,178 @@
+"""The hot path: the few requests that make up nearly all the load, answered without twisted.web and Klein.
+
+`HttpChannel` shows the bytes at the start of a request to the site's `Hot` before it reads them itself.  What that
+recognises it answers in one go; everything else, and whatever is unusual about a hot request (a header line that is
+not known here, a connection that is not to be kept, a body that is not there in whole), is left to the channel
+from the first byte on.  So the hot path never refuses anything, and never reads what the other way would refuse: the
+header lines are understood by the same `parse_head`, once for each block of them, because a client repeats its block
+to the byte.
+
+A daemon's own part is a `Hotspot`: the request lines that it knows, and what it answers.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import attrs
+
+from weedtw.errors import BadMessage
+from weedtw.http.accept import accepts_gzip
+from weedtw.http.head import END, RequestHead, parse_head
+
+MOST_BODY: Final = 64 * 1024  # bytes; larger bodies are spooled
+_MOST_BLOCK: Final = 4 * 1024  # bytes of header lines
+_MOST_MEANINGS: Final = 1024  # blocks of header lines remembered
+
+# Header lines that change nothing about any answer to a hot request.
+_WITHOUT_EFFECT: Final = frozenset(
+    {
+        *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"content-length"),
+        *(b"cookie", b"dnt", b"host", b"pragma", b"priority", b"referer", b"sec-fetch-dest", b"sec-fetch-mode"),
+        *(b"sec-fetch-site", b"traceparent", b"tracestate", b"user-agent", b"x-forwarded-for", b"x-forwarded-proto"),
+        *(b"x-real-ip", b"x-request-id"),
+    }
+)
+_LINE: Final = b"GET / HTTP/1.1"  # stands for the request line, which the hotspot's pattern has checked
+_LENGTH: Final = re.compile(rb"(?<=\r\nContent-Length: )[0-9]{1,6}(?=\r\n|\Z)", re.IGNORECASE)
+_BOUNDARY: Final = re.compile(
+    rb"(?<=\r\nContent-Type: multipart/form-data; boundary=)[0-9A-Za-z'+_\-]{1,70}(?=\r\n|\Z)", re.IGNORECASE
+)
+
+
+PLAIN: Final[frozenset[bytes]] = frozenset()  # the names of a Meaning without anything unusual
+
+
+@attrs.frozen(slots=True)
+class Meaning:
+    """What a block of header lines says, of a request that may be hot; with what differs in each request left out."""
+
+    takes_gzip: bool
+    names: frozenset[bytes]  # of the lines that may have an effect, in lower case
+    fields: dict[bytes, str]  # their values, by lower-case name
+
+    @classmethod
+    def of(cls, head: RequestHead) -> "Meaning | None":
+        """The meaning of a head; None when a request with it is not hot."""
+        connection = [value.lower() for name, value in head.fields if name.lower() == b"connection"]
+        if head.body_length is None or head.expects_continue or connection not in ([], [b"keep-alive"]):
+            return None
+        fields = {name.lower(): value.decode("utf-8", "replace") for name, value in head.fields}
+        if len(fields) != len(head.fields):
+            return None  # one that is repeated
+        takes_gzip = accepts_gzip(fields.get(b"accept-encoding"))
+        with_effect = {name: value for name, value in fields.items() if name not in _WITHOUT_EFFECT}
+        return cls(takes_gzip, frozenset(with_effect) if with_effect else PLAIN, with_effect)
+
+
+class Later:
+    """An answer that is not there yet.  The hotspot calls `give` once, with the answer; `gone` is set meanwhile when
+    nobody waits for it any more.
+    """
+
+    __slots__ = ("_answer", "_taker", "gone")
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._answer: bytes | None = None
+        self._taker: Callable[[bytes], None] | None = None
+
+    def give(self, answer: bytes) -> None:
+        """Here it is."""
+        self._answer = answer
+        taker, self._taker = self._taker, None
+        if taker is not None:
+            taker(answer)
+
+    def take(self, taker: Callable[[bytes], None]) -> bytes | None:
+        """The answer if it is there; else `taker` is called with it."""
+        if self._answer is None:
+            self._taker = taker
+        return self._answer
+
+
+Reply = bytes | Later | None  # a whole answer; one that comes later; or: this is not for the hot path
+
+
+class Hotspot(Protocol):
+    """What a daemon answers on the hot path."""
+
+    pattern: "re.Pattern[bytes]"
+    """Matches a hot request's line from its method to its CRLF; its first group is the method."""
+
+    def answer(self, line: "re.Match[bytes]", meaning: Meaning, body: bytes, boundary: bytes) -> Reply:
+        """Answer a request; `boundary` is that of a multipart body, whose Content-Type lacks it.  Must not raise."""
+        ...
+
+
+class Hot:
+    """Finds hot requests in what a client sends."""
+
+    def __init__(self, hotspot: Hotspot) -> None:
+        self.answer = hotspot.answer
+        self.match = hotspot.pattern.match
+        self._bare: dict[bytes, Meaning | None] = {}  # by block, of requests without a length
+        self._sized: dict[bytes, Meaning | None] = {}  # without the digits of the length, and a boundary
+
+    def take(self, data: bytes, at: int) -> tuple[Reply, int]:
+        """(the reply, where the request ends) of the request that begins at `at`; (None, `at`) if it is not hot."""
+        line = self.match(data, at)
+        if line is None:
+            return None, at
+        start = line.end() - 2  # the CRLF belongs to the block, too: so each header line has one before it
+        stop = data.find(END, start)
+        if stop < 0:
+            return None, at
+        block = data[start:stop]
+        body = boundary = b""
+        end = stop + len(END)
+        try:
+            meaning = self._bare[block]
+        except KeyError:
+            length = _LENGTH.search(block)
+            if length is None:
+                meaning = self._learn(self._bare, block, block)
+            else:
+                size = int(length[0])
+                if size > MOST_BODY or len(data) < end + size:
+                    return None, at
+                body, end = data[end : end + size], end + size
+                meaning, boundary = self._of_sized(block, *length.span())
+        if meaning is None:
+            return None, at
+        reply = self.answer(line, meaning, body, boundary)
+        return reply, (at if reply is None else end)
+
+    def _of_sized(self, block: bytes, first: int, last: int) -> tuple[Meaning | None, bytes]:
+        """(meaning, boundary) of a block with the digits of a length between `first` and `last`.
+
+        Both differ from request to request, so a block is known without them.
+        """
+        found = _BOUNDARY.search(block)
+        if found is None:
+            boundary, whole, key = b"", block, block[:first] + block[last:]
+        else:
+            boundary = found[0]
+            begin, end = found.span()
+            whole = block[:begin] + block[end:]
+            if first < begin:
+                key = block[:first] + block[last:begin] + block[end:]
+            else:
+                key = block[:begin] + block[end:first] + block[last:]
+        try:
+            return self._sized[key], boundary
+        except KeyError:
+            return self._learn(self._sized, key, whole), boundary
+
+    def _learn(self, known: dict[bytes, Meaning | None], key: bytes, block: bytes) -> Meaning | None:
+        """Understand a block, which is remembered under `key`."""
+        if len(block) > _MOST_BLOCK:
+            return None
+        try:
+            meaning = Meaning.of(parse_head(_LINE + block))
+        except BadMessage:
+            return None  # the channel says what is wrong
+        if len(known) >= _MOST_MEANINGS:
+            known.clear()
+        known[key] = meaning
+        return meaning

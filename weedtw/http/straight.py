@@ -1,0 +1,30 @@
+"""Sending on the spot: to the socket itself, without the reactor, while nothing waits before it in the transport.
+
+A transport's `write` has the reactor watch the socket and sends from there: two calls into the kernel more for each
+answer.  Nearly always the socket takes an answer at once.
+"""
+
+import socket
+from typing import Any
+
+from twisted.internet.tcp import Connection
+
+
+def can_send(transport: Any) -> bool:
+    """Whether this is a plain TCP connection of Twisted's: nothing stands between it and the socket."""
+    return isinstance(transport, Connection) and not getattr(transport, "TLS", False)
+
+
+def send(transport: Any, data: bytes) -> bytes:
+    """Send what the socket takes now, in order; return the rest, which is to be written to the transport.
+
+    The transport must be one that `can_send`, and not be closing.  It finds out by itself if it is broken.
+    """
+    if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
+        return data
+    handle: socket.socket = transport.socket
+    try:
+        sent = handle.send(data)
+    except OSError:  # full, or broken
+        return data
+    return b"" if sent == len(data) else data[sent:]

@@ -1,0 +1,43 @@
+"""What the volume server answers on the hot path: reading and writing small files, see `weedtw/http/hot.py`."""
+
+import re
+from typing import Final
+
+import attrs
+
+from weedtw.errors import WeedError
+from weedtw.http.hot import PLAIN, Meaning, Reply
+from weedtw.storage.store import Store
+from weedtw.volume.hotread import HotReads
+
+_LINE: Final = re.compile(
+    rb"(GET|HEAD|PUT|POST|DELETE) /([0-9]{1,10}),([0-9a-fA-F]{9,24})(?:_([0-9]{1,20}))?(\.[0-9A-Za-z]{1,16})?"
+    rb"(?:\?([0-9A-Za-z=&._\-]{0,400}))? HTTP/1\.1\r\n"
+)
+
+
+@attrs.define(eq=False)
+class HotFiles:
+    """The volume server's `Hotspot`."""
+
+    store: Store
+    reads: HotReads
+    pattern: "re.Pattern[bytes]" = _LINE
+
+    def answer(self, line: "re.Match[bytes]", meaning: Meaning, body: bytes, boundary: bytes) -> Reply:
+        """See `Hotspot`."""
+        method, volume_digits, digits, delta, extension, query = line.groups()
+        volume = self.store.at_hand(int(volume_digits))
+        if volume is None:
+            return None
+        key, cookie = int(digits[:-8], 16), int(digits[-8:], 16)
+        if delta is not None:
+            key += int(delta)
+        try:
+            if method in {b"GET", b"HEAD"}:
+                if meaning.names is not PLAIN or query is not None or body:
+                    return None
+                return self.reads.answer(volume, key, cookie, extension, meaning.takes_gzip, method == b"GET")
+        except WeedError:
+            pass  # the other way meets it as well, and says it
+        return None

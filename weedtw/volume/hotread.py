@@ -1,0 +1,157 @@
+"""Answering a GET or HEAD of a small file on the hot path.
+
+What is said about a file is made by the same functions as on the other way, and kept as a template: files of one name
+and type differ in tag, time and length only.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
+
+import attrs
+from twisted.web.http_headers import Headers
+
+from weedtw.formats.fileid import FileId
+from weedtw.http.conditional import format_date
+from weedtw.http.requests import SERVER, Params
+from weedtw.storage.glance import Glimpse, glance
+from weedtw.storage.volume import Volume
+from weedtw.volume.record import STREAM_FROM, open_cached
+from weedtw.volume.represent import Representer
+from weedtw.volume.serving import LAST_DATE, Server, common_headers, describing_headers
+
+T = TypeVar("T")
+
+_TIME: Final = 5  # bytes of the time, which comes last
+_GZIPPED, _USUAL = 0x01, 0x0E  # flags: gzip; name, mime and time
+_MOST: Final = 4096  # templates, and times, that are kept
+_TAG: Final = "00000000"  # stands for the tag while a template is made
+_MODIFIED: Final = 1  # stands for the time: of 1970-01-01 00:00:01
+_NO_QUERY: Final = Params({})
+
+
+class Template(NamedTuple):
+    """The head of an answer, in the pieces between what differs."""
+
+    before_tag: bytes
+    before_time: bytes
+    before_length: bytes
+
+
+@attrs.define(eq=False)
+class HotReads:
+    """Answers from the page cache; `date` gives the Date line's value."""
+
+    representer: Representer
+    server: Server
+    date: Callable[[], bytes]
+    _templates: dict[tuple[bytes, bytes | None], Template | None] = attrs.field(factory=dict, init=False)
+    _times: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
+    _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and the head up to behind it
+
+    def answer(
+        self, volume: Volume, key: int, cookie: int, extension: bytes | None, takes_gzip: bool, with_body: bool
+    ) -> bytes | None:
+        """The whole answer; None when it is not for the hot path.  Raises StorageError."""
+        seen = glance(volume, key, cookie, STREAM_FROM)
+        if seen is None:
+            return None
+        data, known, checksum = seen
+        if known[0] & _GZIPPED and not takes_gzip:
+            return None
+        length = len(data)
+        if with_body and not self._may_send(length):
+            return None
+        about = known[:-_TIME], extension
+        try:
+            template = self._templates[about]
+        except KeyError:
+            template = self._learn(volume, key, cookie, seen, extension)
+        if template is None:
+            return None
+        time = self._times.get(known[-_TIME:]) or self._time(known[-_TIME:])
+        if not time:
+            return None
+        date = self.date()
+        if self._start[0] is not date:
+            self._start = date, b"HTTP/1.1 200 OK\r\nServer: " + SERVER + b"\r\nDate: " + date
+        head = b"%b%b%08x%b%b%b%d\r\n\r\n" % (
+            *(self._start[1], template.before_tag, checksum, template.before_time, time),
+            *(template.before_length, length),
+        )
+        return b"".join((head, data)) if with_body else head
+
+    def _may_send(self, length: int) -> bool:
+        downloads = self.server.downloads
+        if downloads.limit is None:
+            return True
+        if not downloads.take(length):
+            return False
+        downloads.give(length)
+        return True
+
+    def _time(self, stored: bytes) -> bytes:
+        modified = int.from_bytes(stored)
+        if not 0 < modified <= LAST_DATE:
+            return b""
+        if len(self._times) >= _MOST:
+            self._times.clear()
+        time = self._times[stored] = format_date(modified).encode()
+        return time
+
+    # ------------------------------------------------------------- templates
+
+    def _learn(
+        self, volume: Volume, key: int, cookie: int, seen: Glimpse, extension: bytes | None
+    ) -> Template | None:
+        template = None
+        if _is_usual(seen.known):
+            template = self._made(volume, key, cookie, extension)
+        if len(self._templates) >= _MOST:
+            self._templates.clear()
+        self._templates[seen.known[:-_TIME], extension] = template
+        return template
+
+    def _made(self, volume: Volume, key: int, cookie: int, extension: bytes | None) -> Template | None:
+        """Have the other way say what it would about this file, were its tag, time and length others."""
+        opened = open_cached(volume, FileId(volume.id, key, cookie))
+        if opened is None or opened.needle.is_manifest:
+            return None
+        shown = at_once(
+            self.representer.of(
+                opened,
+                _NO_QUERY,
+                accept="gzip",
+                wants_range=False,
+                url_extension=(extension or b"").decode(),
+            )
+        )
+        if shown is None:
+            return None
+        shown = attrs.evolve(shown, etag=shown.etag.replace(shown.etag[1:9], _TAG))
+        headers = Headers()
+        for name, value in common_headers(shown, _MODIFIED) + describing_headers(shown, _NO_QUERY, b""):
+            headers.setRawHeaders(name, [value])
+        lines = [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        text = b"".join(b"\r\n" + line for line in lines) + b"\r\nContent-Length: "
+        before_tag, _, rest = text.partition(_TAG.encode())
+        before_time, found, before_length = rest.partition(format_date(_MODIFIED).encode())
+        return Template(before_tag, before_time, before_length) if found else None
+
+
+def _is_usual(known: bytes) -> bool:
+    """Whether a file has a name, a type, a time, and nothing else, each maybe empty."""
+    if known[0] & ~_GZIPPED != _USUAL or len(known) < 3 + _TIME:
+        return False
+    at = 2 + known[1]
+    return at < len(known) and at + 1 + known[at] + _TIME == len(known)
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T | None:
+    """What a coroutine returns if it does so without waiting; None, and it is given up, when it would wait."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    work.close()
+    return None
