@@ -143,7 +143,7 @@ class MasterApi:
             for name, value in error_headers(error):
                 request.setHeader(name, value)
             return json_response(request, {**answer, **error_value(error)}, status_of(error))
-        return json_response(request, {**answer, "locations": _locations(servers)})
+        return json_response(request, {**answer, "locations": locations_value(servers)})
 
     @app.route("/<file:_path>", methods=["GET", "POST", "PUT", "DELETE"])
     @endpoint
@@ -273,7 +273,8 @@ def _volume_id(text: str) -> int:
         raise VolumeNotFound(text[:40]) from None
 
 
-def _locations(servers: Iterable[Server]) -> list[dict[str, str]]:
+def locations_value(servers: Iterable[Server]) -> list[dict[str, str]]:
+    """What a lookup says of servers."""
     return [
         {"url": server.address, "publicUrl": server.public_url, "dataCenter": server.data_center}
         for server in servers

@@ -7,7 +7,6 @@ service.stopService()    a Deferred: the lead is handed over, requests under way
 """
 
 import random
-import secrets
 import time
 import uuid
 from typing import Any
@@ -27,6 +26,7 @@ from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
 from weedtw.http.hops import Hops
+from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.master.api import MasterApi
@@ -40,6 +40,7 @@ from weedtw.master.flight import Changes
 from weedtw.master.forward import Forwarder
 from weedtw.master.growth import Grower
 from weedtw.master.heartbeats import Heartbeats
+from weedtw.master.hot import Cookies, HotIds
 from weedtw.master.keys import KeySequence
 from weedtw.master.members import Members
 from weedtw.master.office import Office
@@ -220,7 +221,7 @@ class MasterService(Service):
         members = Members(self.ledger, self.peers, self.reactor)
         office = Office(cluster, heartbeats)
         grower = Grower(cluster)
-        assigner = Assigner(cluster, grower, lambda: secrets.randbits(32))
+        assigner = Assigner(cluster, grower, Cookies())
         forwarder = Forwarder(cluster, Hops(plain_connector(self.reactor), self.reactor), self._standing)
         vacuum = Vacuum(cluster)
         api = MasterApi(
@@ -238,6 +239,7 @@ class MasterService(Service):
         self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
         assert self._site is not None
         self._site.resource = api.app.resource()
+        self._site.hot = Hot(HotIds(cluster, assigner, self._site.date, bool(self.white_list.networks)))
 
     def startService(self) -> None:
         """Answer requests, listen to volume servers and other masters, and enter the cluster."""
