@@ -33,6 +33,7 @@ class Ledger:
     is_leader: bool = False
     has_lead: bool = False
     leader_address: str | None = None
+    node: None = None
     masters: tuple[str, ...] = ("m1:9333", "m2:9333", "m3:9333")
     state: ClusterState = attrs.Factory(ClusterState)
     has_majority: bool = False  # whether the others would say that this master leads

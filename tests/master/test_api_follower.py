@@ -17,6 +17,7 @@ from weedtw.master.clusterapi import ClusterApi
 from weedtw.master.collection import Collections
 from weedtw.master.flight import Changes
 from weedtw.master.forward import Forwarder
+from weedtw.master.members import Members
 from weedtw.topology.tree import Topology
 
 LED = (
@@ -67,7 +68,9 @@ class FollowerTests(SynchronousTestCase):
         )
         hops: Any = self.hops
         forwarder = Forwarder(self.cluster, hops)
-        masters = ClusterApi(self.cluster, double, unused, unused, forwarder, WhiteList())
+        masters = ClusterApi(
+            self.cluster, double, unused, Members(double, unused, self.clock), forwarder, WhiteList()
+        )
         collections = Collections(self.cluster, unused)
         api = MasterApi(self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters)
         self.site = make_site(api.app.resource(), reactor=self.clock, body_limit=1000, admission=api.admit)

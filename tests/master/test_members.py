@@ -5,6 +5,7 @@ from twisted.internet.defer import Deferred
 from tests.master.council import Council, CouncilTest, Master
 from weedtw.errors import BadRequest, PeerError, Unavailable
 from weedtw.master.members import check_reach
+from weedtw.raft.interface import Timing
 from weedtw.topology.state import RaiseKeys
 
 
@@ -52,6 +53,25 @@ class JoiningTests(CouncilTest):
         council.run(5)
         self.assertEqual(voters(leader), {"node-a"})
         self.ask(council, leader.ledger.submit(RaiseKeys(3)))  # nobody waits for it
+
+    def test_who_is_a_member_by_birth_is_told_by_anybody(self) -> None:
+        council = Council("abc")
+        leader, follower = council.leader(), council.followers()[0]
+        told = follower.members.by_birth("node-c")
+        assert told is not None
+        self.assertEqual(
+            (told["cluster"], set(told["beginning"])), (leader.ledger.cluster_id, {"node-a", "node-b", "node-c"})
+        )
+        self.assertIsNone(follower.members.by_birth("node-x"))
+        gone = next(each for each in council.followers() if each is not follower)
+        self.ask(council, leader.members.remove(gone.id))
+        council.until(lambda: follower.members.by_birth(gone.id) is None)
+
+    def test_what_is_in_a_snapshot_is_nobodys_birth(self) -> None:
+        council = Council("a", timing=Timing(snapshot_every=2))
+        for number in range(5):
+            self.ask(council, council.leader().ledger.submit(RaiseKeys(number)))
+        self.assertIsNone(council["a"].members.by_birth("node-a"))
 
     def test_a_lost_disk(self) -> None:
         """A new node comes to the address of one that does not answer any more, and takes its place."""

@@ -78,9 +78,13 @@ class ClusterApi:
     @app.route("/join", methods=["POST"])
     @endpoint
     @guarded
-    @led
     async def join(self, request: Request) -> bytes:
-        """Take a newcomer in."""
+        """Take a newcomer in; one with which the cluster began is told by whoever is asked, leader or not."""
+        by_birth = self.members.by_birth(params(request).required("node"))
+        return json_response(request, by_birth) if by_birth is not None else await self._take_in(request)
+
+    @led
+    async def _take_in(self, request: Request) -> bytes:
         asked = params(request)
         node, address = asked.required("node"), asked.required("address")
         return json_response(request, await uninterrupted(self.members.join(node, address)))

@@ -61,8 +61,22 @@ class Members:
         """
         split_address(address)
         await self._turn.run(self._join, node_id, address)
-        node = self._node()
-        snapshot = node.core.log.snapshot
+        return self._welcome(node_id)
+
+    def by_birth(self, node_id: NodeId) -> dict[str, Any] | None:
+        """What a member needs to begin that was there from the beginning, and may not have heard of it; else None.
+
+        It may be its vote that is needed for anybody to lead.
+        """
+        if self.ledger.node is None:
+            return None
+        log = self.ledger.node.core.log
+        is_by_birth = log.snapshot.index == 0 and node_id in log.snapshot.membership and node_id in log.membership
+        return self._welcome(node_id) if is_by_birth else None
+
+    def _welcome(self, node_id: NodeId) -> dict[str, Any]:
+        """What a member needs to begin; all the log has to say comes to it then."""
+        snapshot = self._node().core.log.snapshot
         beginning = snapshot.membership if snapshot.index == 0 else Membership()
         members = {id_: {"address": m.address, "voter": m.voter} for id_, m in beginning.members.items()}
         return {"cluster": self.ledger.cluster_id, "node": node_id, "beginning": members}
