@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 
 import attrs
@@ -29,10 +30,10 @@ class Line:
         self._place = (host, int(port))
         self._socket: socket.socket | None = None
 
-    def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
+    def ask(self, method: str, path: str, body: bytes = b"", patience: float = PATIENCE) -> bytes:
         """The body of the answer, whatever its status; raises OSError."""
         try:
-            self.send(method, path, body)
+            self.send(method, path, body, patience)
             return self.answer()
         except OSError:
             self.close()
@@ -125,13 +126,13 @@ class Clients:
     def __init__(self, addresses: Sequence[str], pause: float = PAUSE) -> None:
         self.addresses = tuple(addresses)
         self.pause = pause
+        self.patience = PATIENCE
         self.books: list[Issued] = []
         self.refusals = 0  # answers without an id
         self.silences = 0  # connections that failed, or brought nothing in time
         self._ending = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._loop, args=(number,), daemon=True) for number in range(CLIENTS)
-        ]
+        loops = [partial(self._loop, number) for number in range(CLIENTS)]
+        self._threads = [threading.Thread(target=loop, daemon=True) for loop in (*loops, self._write)]
 
     def __enter__(self) -> "Clients":
         for thread in self._threads:
@@ -168,7 +169,7 @@ class Clients:
 
     def _ask(self, line: Line, count: int) -> None:
         try:
-            body = line.ask("GET", f"/dir/assign?count={count}")
+            body = line.ask("GET", f"/dir/assign?count={count}", patience=self.patience)
         except OSError:
             self.silences += 1
             return

@@ -138,6 +138,13 @@ class Daemon:
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
+    def processor_time(self) -> float:
+        """Seconds that it has computed since it was started."""
+        if self.process is None or not self.runs:
+            return 0.0
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.folder.with_suffix(".log").open("ab") as log:
@@ -198,6 +205,10 @@ class Cluster:
         for daemon in daemons:
             with suppress(subprocess.TimeoutExpired):
                 daemon.wait(10)
+
+    def processor_time(self) -> float:
+        """Seconds that the running processes have computed."""
+        return sum(daemon.processor_time() for daemon in (*self.masters.values(), *self.volumes))
 
     # -------------------------------------------------------------- what the masters say
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from bench.failover_clients import Clients, Issued, Line, issued, keys, longest_gap, twice
+from bench.failover_clients import PATIENCE, Clients, Issued, Line, issued, keys, longest_gap, twice
 from bench.failover_cluster import Cluster, Missed, System, wait_until
 
 LATE = 4  # requests that wait at a frozen master, sent when it freezes, and as many before it goes on
@@ -158,9 +158,10 @@ def fresh(run: Run) -> Measured:
             with Clients(cluster.addresses) as clients:
                 began = cluster.start()
                 wait_until(partial(clients.got_after, began), "a first id", run.system.limit)
+                spent = cluster.processor_time()
             measured.outages.append(min(entry.at for entry in clients.books) - began)
             measured.add(clients)
-            run.note(f"fresh {number} of {run.rounds}: {measured.outages[-1]:.3f} s")
+            run.note(f"fresh {number} of {run.rounds}: {measured.outages[-1]:.3f} s, {spent:.1f} s of processor time")
         except Missed as missed:
             measured.missed = str(missed)
             run.note(measured.missed)
@@ -215,7 +216,7 @@ def alone(run: Run, cluster: Cluster, clients: Clients, number: signal.Signals, 
     follower = next(address for address in cluster.addresses if address != leader)
     left = leader if is_leader_left else follower
     others = [master for address, master in cluster.masters.items() if address != left]
-    clients.addresses = (left,)
+    clients.addresses, clients.patience = (left,), ASKED_FOR  # an answer that comes late is one all the same
     began = time.monotonic()
     for master in others:
         master.signal(number)
@@ -232,5 +233,5 @@ def alone(run: Run, cluster: Cluster, clients: Clients, number: signal.Signals, 
         else:
             master.kill()
             master.start()
-    clients.addresses = cluster.addresses
+    clients.addresses, clients.patience = cluster.addresses, PATIENCE
     return late
