@@ -137,11 +137,9 @@ def ask(address: str, parameters: dict[str, object], *, path: str = "/dir/assign
 
 def check_unique(calls: Iterable[Call]) -> None:
     """No key was given out twice."""
-    seen: dict[int, Call] = {}
-    for call in calls:
-        for key in call.keys:
-            assert key not in seen, f"key {key:x} came twice:\n{seen[key]}\n{call}"
-            seen[key] = call
+    given = sorted((call for call in calls if call.keys), key=lambda call: call.keys[0])
+    for lower, upper in itertools.pairwise(given):
+        assert upper.keys[0] > lower.keys[-1], f"keys from {upper.keys[0]:x} on came twice:\n{lower}\n{upper}"
 
 
 def check_order(calls: Iterable[Call]) -> None:

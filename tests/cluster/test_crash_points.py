@@ -39,7 +39,7 @@ def test_a_single_master(scratch: Scratch, when: str) -> None:
     scratch.start(f"weedtw volume -ip={HOST} -port=8080 -dir=./v -max=200 -mserver={HOST}:9333 -pulseSeconds=1")
     with Clients([master], 3, scratch.folder / "history.jsonl", LARGE) as clients:
         clients.wait_for_more(3)
-        for point in chance.sample(range(1, 25), rounds(6, 24)):
+        for point in chance.sample(range(1, 25), rounds(4, 24)):
             master.kill()
             master.start(scratch.line(f"crashing {point} {when} {line}"))
             while master.process.poll() is None:
@@ -63,7 +63,7 @@ def test_three_masters(scratch: Scratch) -> None:
     wait_for_cluster(masters)
     with Clients(masters, 3, scratch.folder / "history.jsonl", LARGE) as clients:
         clients.wait_for_more(3)
-        for _ in range(rounds(5, 50)):
+        for _ in range(rounds(3, 50)):
             which = chance.randrange(3)
             point, when = chance.randrange(1, 15), chance.choice(["before", "after"])
             masters[which].kill()
