@@ -180,3 +180,20 @@ class SimulationTests(SynchronousTestCase):
             {"a:1": AB, "b:1": ABC, "c:1": ABC},
         ]
         self.histories(parts, 0.5)
+
+    def test_one_that_is_left_alone_gets_through(self) -> None:
+        """Whatever was promised to whom before: with all of one list here, and nothing lost, it is decided."""
+        first = int(os.environ.get("WEEDTW_SEED") or random.SystemRandom().randrange(1 << 32))
+        for seed in range(first, first + 200):
+            chance = random.Random(seed)
+            count = chance.choice((1, 2, 3, 4, 5))
+            simulation = Simulation(dict.fromkeys(ABCDE[:count], ABCDE[:count]), chance)
+            simulation.run(chance.randrange(100))
+            simulation.under_way.clear()  # whoever proposed has died
+            proposer = chance.choice(ABCDE[:count])
+            highest = max(acceptor.promised[0] for acceptor in simulation.acceptors.values())
+            for _ in range(highest + 2):  # it has heard of the highest one then, or has come as far by itself
+                simulation.propose(proposer)
+                while simulation.under_way:
+                    simulation.under_way.pop(0)()
+            self.assertEqual(len(simulation.decided), 1, f"WEEDTW_SEED={seed}")

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.master.scene import LIMIT, Scene, take, volume
 from weedtw.errors import Unavailable
 from weedtw.formats.beat import MAX_LINE, Bye, Delta, Full, Hello, Pulse, VolumeReport, encode
-from weedtw.master.heartbeats import ABSURD_VOLUME_ID, HELLO_PATIENCE, Beats, Heartbeats
+from weedtw.master.heartbeats import ABSURD_VOLUME_ID, HELLO_PATIENCE, JOIN_PATIENCE, Beats, Heartbeats
 from weedtw.master.keys import ABSURD
 
 GONE = Failure(ConnectionDone())
@@ -183,6 +183,65 @@ class Refusing(Listening):
             [full(part=1, parts=3), full(part=2, parts=3, seq=9)],
         ):
             assert "part" in self.refusal(hello("a:1", "u"), *lines)
+
+
+class WithoutALead(Listening):
+    def setUp(self) -> None:
+        super().setUp()
+        self.scene.ledger.lose_lead("n:9333")
+
+    def test_a_server_is_taken_in_all_the_same_and_told_who_leads(self) -> None:
+        wire = Wire(self.hub)
+        (welcome,) = wire.say(hello())
+        assert (welcome["type"], welcome["leader"]) == ("welcome", "n:9333")
+        (ack,) = wire.say(full(volume(3, max_key=70)))
+        assert (ack["type"], ack["leader"]) == ("ack", "n:9333")
+        assert self.where(3) == ["a:1"]
+        assert self.scene.ledger.commands == []
+
+    def test_whoever_comes_to_lead_writes_it_down(self) -> None:
+        self.connect("a:1", volume(3))
+        self.scene.ledger.gain_lead(lease=False)  # it may be that there is none for the whole term
+        self.successResultOf(Deferred.fromCoroutine(self.hub.raise_volume_ids()))
+        self.successResultOf(Deferred.fromCoroutine(self.hub.write_down()))
+        assert list(self.scene.ledger.state.servers) == ["a:1"]
+        assert self.scene.ledger.state.max_volume_id == 3
+        self.connect("b:1", volume(5, max_key=9))
+        state = self.scene.ledger.state
+        assert (list(state.servers), state.max_volume_id, state.key_high_water) == (["a:1", "b:1"], 5, 9)
+
+    def test_a_decision_that_comes_to_nothing_does_not_keep_a_server_out(self) -> None:
+        self.scene.ledger.gain_lead()
+        self.scene.ledger.slow = True
+        wire = Wire(self.hub)
+        assert wire.say(hello()) == []
+        self.scene.ledger.fail_all()
+        assert [answer["type"] for answer in wire.answers()] == ["welcome"]
+
+
+class WithoutACluster(Listening):
+    def setUp(self) -> None:
+        super().setUp()
+        self.scene.ledger.lose_lead()
+        self.cluster_id, self.scene.ledger.cluster_id = self.scene.ledger.cluster_id, ""
+
+    def test_a_server_waits_for_a_moment(self) -> None:
+        wire = Wire(self.hub)
+        assert wire.say(hello()) == []
+        self.scene.cluster.changes.announce()
+        assert wire.answers() == []
+        self.scene.ledger.cluster_id = self.cluster_id
+        self.scene.cluster.changes.announce()
+        assert [answer["type"] for answer in wire.answers()] == ["welcome"]
+
+    def test_and_is_then_sent_away_without_a_word_in_the_log(self) -> None:
+        wire = Wire(self.hub)
+        with capturedLogs() as events:
+            wire.say(hello())
+            self.scene.clock.advance(JOIN_PATIENCE)
+        (answer,) = wire.answers()
+        assert (answer["type"], "no cluster yet" in answer["reason"]) == ("refused", True)
+        assert events == []
 
 
 class Racing(SynchronousTestCase):
