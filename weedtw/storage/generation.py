@@ -101,25 +101,25 @@ class Generation:
 
         Raises VolumeFull, AppendFailed, and what `pack_vector` does.
         """
-        stamp = self._next_ns(now_ns)
+        stamp = self.next_ns(now_ns)
         buffers = pack_vector(attrs.evolve(needle, append_at_ns=stamp), self.version)
         size = unpack_header(buffers[0])[2]
-        place = Place(self._append(buffers, needle.key, size), size)
+        place = Place(self.append(buffers, needle.key, size), size)
         self.needles.put(needle.key, place.offset, size)
         self.last_append_at_ns = stamp
         return place, stamp
 
     def delete(self, key: int, cookie: int, place: Place, now_ns: int) -> None:
         """Append a deletion of the needle at `place`; raises VolumeFull, AppendFailed and OSError."""
-        stamp = self._next_ns(now_ns)
+        stamp = self.next_ns(now_ns)
         record = deletion_record(cookie, key, self.checksum(place), stamp, self.version)
-        self._append([record], key, TOMBSTONE)
+        self.append([record], key, TOMBSTONE)
         self.needles.delete(key)
         self.last_append_at_ns = stamp
 
     def copy_record(self, record: bytes, key: int, size: int) -> None:
         """Append a record that stands in other files, as it is, with a row of that size; raises as `put` does."""
-        offset = self._append([record], key, size)
+        offset = self.append([record], key, size)
         if size >= 0:
             self.needles.put(key, offset, size)
         else:
@@ -128,7 +128,7 @@ class Generation:
             self.needles.begin_merge()
             self.needles.end_merge(self.needles.merged())
 
-    def _append(self, buffers: Sequence[Buffer], key: int, size: int) -> int:
+    def append(self, buffers: Sequence[Buffer], key: int, size: int) -> int:
         """Append a record and its index row, or neither; return the record's offset."""
         assert self.idx is not None, "nothing may be appended"
         offset = self.dat_size
@@ -157,7 +157,7 @@ class Generation:
             return False
         return True
 
-    def _next_ns(self, now_ns: int) -> int:
+    def next_ns(self, now_ns: int) -> int:
         """The time of an append: now, but later than the last one."""
         last = self.last_append_at_ns
         return max(now_ns, last + 1) if last < _LAST_SANE_NS else now_ns

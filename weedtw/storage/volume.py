@@ -401,14 +401,12 @@ class Volume:
                 try:
                     yield generation
                 except AppendFailed as error:
-                    raise self._failed(error) from error.cause
+                    raise self.failed(error) from error.cause
                 except OSError as error:
                     raise WriteFailed(self.files.dat, f"cannot be read: {error.strerror or error}") from error
-                self.modified_at = self.clock()
-                self._refusals = 0
-                ticket = self._commits.wrote()
+                ticket = self.changed(self.clock())
             if generation.needles.wants_merge():
-                self._merge(generation)
+                self.merge_map(generation)
             if fsync:
                 self._sync(ticket)
 
@@ -418,12 +416,23 @@ class Volume:
         try:
             yield
         finally:
-            if self.causes.untold:
-                self.causes.untold = False
-                if self.on_change is not None:
-                    self.on_change(self)
+            self.tell()
 
-    def _failed(self, failure: AppendFailed) -> WriteFailed:
+    def tell(self) -> None:
+        """Call `on_change` if the volume turned or ceased to be read-only.  Call without the lock."""
+        if self.causes.untold:
+            self.causes.untold = False
+            if self.on_change is not None:
+                self.on_change(self)
+
+    def changed(self, now: float) -> int:
+        """Note that a change was made at that time; what to wait for if it is to be on the disk.  Under the lock."""
+        self.modified_at = now
+        self._refusals = 0
+        return self._commits.wrote()
+
+    def failed(self, failure: AppendFailed) -> WriteFailed:
+        """What an append that failed means for the volume, and for whoever wanted it.  Call under the lock."""
         reason = failure.cause.strerror or str(failure.cause)
         self._refusals += 1
         if failure.cause.errno in _NO_SPACE:
@@ -434,7 +443,8 @@ class Volume:
             self.causes.set("damage", f"a write failed and could not be taken back: {reason}")
         return WriteFailed(self.files.dat, f"the write failed: {reason}")
 
-    def _merge(self, generation: Generation) -> None:
+    def merge_map(self, generation: Generation) -> None:
+        """Move what was written lately into the map's columns, which takes a while, if it is time to."""
         needles = generation.needles
         with self.lock:
             if not needles.wants_merge():
