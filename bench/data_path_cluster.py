@@ -67,13 +67,14 @@ class Running:
             )
 
     def assign(self, wish: str) -> str:
-        """A file id; waits until it can be had."""
+        """A file id on the first volume server; waits until it can be had."""
         until = time.monotonic() + LIMIT
         said: Any = "nothing"
         while time.monotonic() < until:
             try:
                 said = self.ask(self.master, f"/dir/assign?{wish}")
-                return str(said["fid"])
+                if said["url"] == self.volumes[0]:
+                    return str(said["fid"])
             except (OSError, http.client.HTTPException, ValueError, KeyError):
                 time.sleep(0.1)
         raise SystemExit(f"{self.system.name} gives out no ids: {said}; its logs are in {self.folder}")

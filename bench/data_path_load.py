@@ -88,7 +88,7 @@ def prepare(running: Running, cases: Sequence[Case]) -> None:
         if case.kind == "get":
             _store(running, case)
         elif case.kind == "put":
-            _ids(running, case, f"replication={case.replication}&dataNode={running.volumes[0]}")
+            _ids(running, case, f"replication={case.replication}")
 
 
 def measure(running: Running, case: Case, seconds: float) -> Figures:
@@ -145,7 +145,7 @@ def _volume(running: Running) -> str:
 def _store(running: Running, case: Case) -> None:
     """Put the files of a case on the first volume server, and write their paths down."""
     rng = random.Random(case.name)
-    fid = running.assign(f"count={case.files}&dataNode={running.volumes[0]}")
+    fid = running.assign(f"count={case.files}")
     connection = http.client.HTTPConnection(running.volumes[0], timeout=60)
     paths = [f"/{fid}_{number}" for number in range(1, case.files)]
     for path in paths:

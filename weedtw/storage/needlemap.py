@@ -32,8 +32,8 @@ _SMALLEST_MERGE: Final = 1024
 _LARGEST_MERGE: Final = 65536
 _MERGE_SHARE: Final = 5  # merge when `recent` has 1/32 of what the base has
 
-_Keys: TypeAlias = npt.NDArray[np.uint64]
-_Recent: TypeAlias = dict[int, int]  # key -> units << 32 | size as u32
+Keys: TypeAlias = npt.NDArray[np.uint64]
+Recent: TypeAlias = dict[int, int]  # key -> units << 32 | size as u32
 
 
 class Place(NamedTuple):
@@ -47,13 +47,13 @@ class Place(NamedTuple):
 class Live(NamedTuple):
     """The needles that are there, as columns of equal length, in the order of their offsets."""
 
-    keys: _Keys
+    keys: Keys
     offsets: npt.NDArray[np.int64]  # bytes
     sizes: npt.NDArray[np.int32]
 
 
 class _Columns(NamedTuple):
-    keys: _Keys
+    keys: Keys
     low: npt.NDArray[np.uint32]
     high: npt.NDArray[np.uint8] | None  # None when offsets have 4 bytes
     sizes: npt.NDArray[np.int32]
@@ -66,8 +66,8 @@ class _Columns(NamedTuple):
 
 
 class _Layers(NamedTuple):
-    recent: _Recent
-    merging: _Recent
+    recent: Recent
+    merging: Recent
     base: _Columns
 
 
@@ -97,6 +97,22 @@ class Counters:
     deleted_count: int = 0  # tombstones, and rows that were overwritten
     deleted_bytes: int = 0  # of what those tombstones and overwrites took away
     max_key: int = 0
+
+    def put(self, key: int, size: int, before: Place | None) -> None:
+        """Count a put row; `before` is where the needle was, if it was there."""
+        self.file_count += 1
+        self.content_bytes += size
+        self.max_key = max(self.max_key, key)
+        if before is not None:
+            self.deleted_count += 1
+            self.deleted_bytes += before.size
+
+    def delete(self, key: int, before: Place | None) -> None:
+        """Count a tombstone for what was at `before`, if it was there."""
+        self.deleted_count += 1
+        self.max_key = max(self.max_key, key)
+        if before is not None:
+            self.deleted_bytes += before.size
 
 
 class NeedleMap:
@@ -142,7 +158,7 @@ class NeedleMap:
         if packed is None:
             packed = merging.get(key)
         if packed is not None:
-            return _unpacked(packed)
+            return unpacked_place(packed)
         keys = base.keys
         wanted = np.uint64(key)
         index = keys.searchsorted(wanted)
@@ -165,6 +181,11 @@ class NeedleMap:
         for key, offset, size in zip(keys.tolist(), offsets.tolist(), sizes.tolist(), strict=True):
             yield key, Place(offset, size)
 
+    def states(self) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Key, offset and size (inverted when deleted) of all needles in the base columns, in the order of keys."""
+        base = self._layers.base
+        return base.keys, base.offsets(), base.sizes
+
     def __len__(self) -> int:
         """How many needles are in the base columns, deleted ones among them."""
         return len(self._layers.base.keys)
@@ -179,26 +200,23 @@ class NeedleMap:
     def put(self, key: int, offset: int, size: int) -> Place | None:
         """Note that the needle's record is at `offset`; return where it was before, if it was there."""
         before = self.get(key)
-        counters = self.counters
-        counters.file_count += 1
-        counters.content_bytes += size
-        counters.max_key = max(counters.max_key, key)
-        if before is not None:
-            counters.deleted_count += 1
-            counters.deleted_bytes += before.size
-        self._layers.recent[key] = offset >> _UNIT_SHIFT << 32 | size
+        self.counters.put(key, size, before)
+        self._layers.recent[key] = packed_place(offset, size)
         return before
 
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""
         before = self.get(key)
-        counters = self.counters
-        counters.deleted_count += 1
-        counters.max_key = max(counters.max_key, key)
+        self.counters.delete(key, before)
         if before is not None:
-            counters.deleted_bytes += before.size
-            self._layers.recent[key] = before.offset >> _UNIT_SHIFT << 32 | ~before.size & _SIZE_MASK
+            self._layers.recent[key] = packed_place(before.offset, ~before.size)
         return before
+
+    def settle(self) -> None:
+        """Merge here and now if it is time to, for those who have the map to themselves."""
+        if self.wants_merge():
+            self.begin_merge()
+            self.end_merge(self.merged())
 
     # -------------------------------------------------------------- merging
 
@@ -223,19 +241,25 @@ class NeedleMap:
         self._layers = _Layers(self._layers.recent, {}, columns)
 
 
-def _unpacked(packed: int) -> Place:
+def packed_place(offset: int, size: int) -> int:
+    """A place as it stands in the dict of recent writes; the size of a deleted needle is inverted."""
+    return offset >> _UNIT_SHIFT << 32 | size & _SIZE_MASK
+
+
+def unpacked_place(packed: int) -> Place:
+    """What `packed_place` packed."""
     size = packed & _SIZE_MASK
     offset = packed >> 32 << _UNIT_SHIFT
     return Place(offset, ~size & _SIZE_MASK, True) if size & _SIGN else Place(offset, size)
 
 
-def _columns(keys: _Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], width: int) -> _Columns:
+def _columns(keys: Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], width: int) -> _Columns:
     units = offsets >> _UNIT_SHIFT
     high = (units >> 32).astype(np.uint8) if width == 5 else None
     return _Columns(keys, (units & _SIZE_MASK).astype(np.uint32), high, sizes)
 
 
-def _merge(base: _Columns, recent: _Recent, width: int) -> _Columns:
+def _merge(base: _Columns, recent: Recent, width: int) -> _Columns:
     """Columns that hold `base` overlaid with `recent`; `base` stays as it is."""
     if not recent:
         return base
@@ -261,7 +285,7 @@ def _merge(base: _Columns, recent: _Recent, width: int) -> _Columns:
     return _Columns(*merged)  # type: ignore[arg-type]
 
 
-def _count(keys: _Keys, sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]) -> Counters:
+def _count(keys: Keys, sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]) -> Counters:
     """Count rows that are sorted by key and, within a key, by age."""
     took_away = (keys[1:] == keys[:-1]) & is_put[:-1]  # for each row but the first: it replaced or deleted a live one
     return Counters(
@@ -274,8 +298,8 @@ def _count(keys: _Keys, sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.boo
 
 
 def _last_states(
-    keys: _Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]
-) -> tuple[_Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    keys: Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]
+) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """One row a key from rows sorted as for `_count`: the last put, its size inverted if it was deleted since."""
     if is_put.all() and bool(np.all(keys[1:] != keys[:-1])):
         return keys, offsets, sizes

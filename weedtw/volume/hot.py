@@ -9,6 +9,7 @@ from weedtw.errors import WeedError
 from weedtw.http.hot import PLAIN, Meaning, Reply
 from weedtw.storage.store import Store
 from weedtw.volume.hotread import HotReads
+from weedtw.volume.hotwrite import HotWrites
 
 _LINE: Final = re.compile(
     rb"(GET|HEAD|PUT|POST|DELETE) /([0-9]{1,10}),([0-9a-fA-F]{9,24})(?:_([0-9]{1,20}))?(\.[0-9A-Za-z]{1,16})?"
@@ -22,6 +23,9 @@ class HotFiles:
 
     store: Store
     reads: HotReads
+    writes: HotWrites
+    guarded: bool  # whether a white list says who may write
+    fsync: bool  # whether every write is to be on the disk before it is acknowledged
     pattern: "re.Pattern[bytes]" = _LINE
 
     def answer(self, line: "re.Match[bytes]", meaning: Meaning, body: bytes, boundary: bytes) -> Reply:
@@ -38,6 +42,11 @@ class HotFiles:
                 if meaning.names is not PLAIN or query is not None or body:
                     return None
                 return self.reads.answer(volume, key, cookie, extension, meaning.takes_gzip, method == b"GET")
+            if self.guarded or self.fsync or volume.replication.copies > 1 or query is not None:
+                return None
+            if method == b"DELETE":
+                return None
+            return self.writes.answer(volume, key, cookie, method, meaning, body, boundary)
         except WeedError:
             pass  # the other way meets it as well, and says it
         return None

@@ -20,7 +20,7 @@ from twisted.web.resource import Resource
 
 from weedtw import __version__
 from weedtw.config import VolumeConfig, join_address
-from weedtw.errors import WeedError
+from weedtw.errors import StorageError, WeedError
 from weedtw.formats.beat import Hello
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
@@ -32,6 +32,7 @@ from weedtw.http.spool import Budget
 from weedtw.storage.location import DiskLocation
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import ChangeKind, Store
+from weedtw.storage.volume import Volume
 from weedtw.volume.api import Api
 from weedtw.volume.chunks import Chunks
 from weedtw.volume.conversation import Reporter
@@ -39,6 +40,7 @@ from weedtw.volume.copies import OtherCopies
 from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.hot import HotFiles
 from weedtw.volume.hotread import HotReads
+from weedtw.volume.hotwrite import HotWrites
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.memory import give_back
@@ -91,6 +93,7 @@ class VolumeService(Service):
         )
         self.notices = Notices(self.store)
         self._api: Api | None = None
+        self._merging: set[int] = set()  # volumes whose map is being tidied up
         self._port: Any = None  # a twisted.internet.tcp.Port
         self._holds = False  # the folders
         self._site: Site | None = None
@@ -196,7 +199,28 @@ class VolumeService(Service):
         )
 
     def _hot_files(self, api: Api, site: Site) -> HotFiles:
-        return HotFiles(self.store, HotReads(api.representer, api.server, site.date))
+        return HotFiles(
+            store=self.store,
+            reads=HotReads(api.representer, api.server, site.date),
+            writes=HotWrites(api.limit, time.time, time.monotonic, self._merge, site.date),
+            guarded=bool(self.white_list.networks),
+            fsync=self.config.fsync,
+        )
+
+    def _merge(self, volume: Volume) -> None:
+        """Have the map of a volume tidied up behind the back of whoever wrote to it."""
+        if volume.id not in self._merging:
+            self._merging.add(volume.id)
+            merged = Deferred.fromCoroutine(self.threads(self._merge_map, volume))
+            merged.addErrback(self._merge_failed, volume.id)
+            merged.addBoth(lambda _: self._merging.discard(volume.id))
+
+    def _merge_map(self, volume: Volume) -> None:
+        volume.merge_map(volume.generation)
+
+    def _merge_failed(self, failure: Failure, volume_id: int) -> None:
+        if failure.check(StorageError) is None:  # which says that it was closed meanwhile
+            self.log.failure("tidying up the map of volume {id}", failure, id=volume_id)
 
     def _make_heartbeats(self) -> Heartbeats:
         config = self.config

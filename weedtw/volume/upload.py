@@ -70,7 +70,7 @@ def read_offer(request: Request, query: Params) -> Offer:
     if request.method == b"POST" and not kind:
         raise BadRequest("a POST needs a Content-Type: multipart/form-data, or that of the body itself")
     is_manifest = query.flag("cm")
-    offer = _of_form(request.body, kind, is_manifest) if by_form else _of_body(request, kind)
+    offer = offer_of_form(request.body, kind, is_manifest) if by_form else _of_body(request, kind)
     return attrs.evolve(
         offer,
         is_manifest=is_manifest,
@@ -85,7 +85,8 @@ def read_offer(request: Request, query: Params) -> Offer:
     )
 
 
-def _of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
+def offer_of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
+    """What a form offers by itself."""
     part = first_file(body, kind)
     mime = part.content_type
     if is_manifest:
@@ -93,17 +94,18 @@ def _of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
     elif mimes.essence(mime) in {"", mimes.OCTET_STREAM}:
         mime = mimes.type_of_name(part.filename)
     coding = part.headers.get("content-encoding")
-    return Offer(part.data, name=part.filename, mime=_checked_mime(mime), is_gzipped=_is_gzip(coding))
+    return Offer(part.data, name=part.filename, mime=checked_mime(mime), is_gzipped=_is_gzip(coding))
 
 
 def _of_body(request: Request, kind: str) -> Offer:
     disposition = parse_disposition(request.header("Content-Disposition") or "")
     name = (disposition.filename or "") if disposition is not None else ""
     is_gzipped = _is_gzip(request.header("Content-Encoding"))
-    return Offer(request.body, name=name, mime=_checked_mime(kind), is_gzipped=is_gzipped)
+    return Offer(request.body, name=name, mime=checked_mime(kind), is_gzipped=is_gzipped)
 
 
-def _checked_mime(mime: str) -> str:
+def checked_mime(mime: str) -> str:
+    """A type as it is stored; raises BadRequest for one that is too long."""
     clean = "".join(character for character in mime if character.isprintable()).strip()
     if len(clean.encode()) > MAX_MIME_SIZE:
         raise BadRequest(f"the media type is longer than {MAX_MIME_SIZE} bytes")
