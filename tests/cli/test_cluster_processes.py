@@ -193,6 +193,7 @@ def test_recover(scratch: Scratch) -> None:
     assert min(keys[fid] for fid in after) > max(keys[fid] for fid in before)
     assert [get(first, fid) for fid in (*before, *after)] == [b"before"] * 5 + [b"after"] * 5
 
+    scratch.may_fail = True  # from here on
     one, other = others
     one.start()  # with its old file, which is a mistake
     one.wait_to_say("the cluster has removed this master")
@@ -212,7 +213,8 @@ def test_recover(scratch: Scratch) -> None:
 
 
 def test_those_that_a_recovery_left_behind(scratch: Scratch) -> None:
-    """Started with their old files, against all advice: whoever asks is told which of them have to go."""
+    """Started with their old files, against all advice, they are no second cluster but stop."""
+    scratch.may_fail = True  # they cry out
     masters = Masters.start(scratch)
     first, *others = masters.daemons
     kill(masters.daemons)
@@ -221,8 +223,18 @@ def test_those_that_a_recovery_left_behind(scratch: Scratch) -> None:
     wait_for_cluster([first])
     for one in others:
         one.start()
-    wait_until(lambda: all(one.believes() for one in others), "they answer")
+    wait_until(lambda: all(one.believes().get("failed") for one in others), "they take part no more")
+    assert not any(one.believes()["hasLease"] for one in others)
+    assert "the cluster has gone on without this master" in others[0].believes()["failed"]
+    answer = others[0].ask("/dir/assign")
+    assert answer is not None
+    assert answer.status == 503
+
     everybody = ",".join(one.address for one in masters.daemons)
-    said = masters.run("status", "--master", everybody).stdout
+    done = masters.run("status", "--master", everybody)
+    assert done.returncode == 0
+    assert f"{first.address} leads" in done.stdout
     for one in others:
-        assert f"{one.address} ({one.believes()['node'][:8]}) is no member of the cluster; stop it" in said
+        assert f"{one.address} has stopped taking part: " in done.stdout
+        assert f"{one.address} ({one.believes()['node'][:8]}) is no member of the cluster; stop it" in done.stdout
+    terminate(masters.daemons)

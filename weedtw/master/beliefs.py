@@ -76,6 +76,7 @@ class Belief:
     cluster: str
     node: str
     address: str
+    term: int
     leads: bool
     members: frozenset[str]  # node ids
     reached: Mapping[str, str]  # those that it has a connection to, and where
@@ -92,6 +93,7 @@ async def ask(peers: PeerAgent, address: str) -> Belief:
             cluster=_text(answer, "cluster"),
             node=_text(answer, "node"),
             address=_text(answer, "address"),
+            term=int(answer.get("term", 0)),
             leads=answer.get("hasLease") is True,
             members=frozenset(_text(member, "node") for member in members),
             reached={_text(m, "node"): _text(m, "address") for m in members if m.get("connected") is True},

@@ -209,9 +209,8 @@ class Entrance:
         """Look for members that are missing, as long as this one is a member."""
         lookout = Lookout(self.config, self.address, self.ledger, self.peers, node, self.path)
         while self._running and node.failed is None:
+            await lookout.look(self._invitations)  # at first before it can come to lead: the others may know better
             await self._pause(4 * PAUSE if self.ledger.leader_address is None else REFUSED_PAUSE)
-            if self._running:
-                await lookout.look(self._invitations)
 
     # ------------------------------------------------------------------ nothing on disk
 

@@ -10,6 +10,7 @@ import attrs
 from twisted.logger import Logger
 
 from weedtw.config.model import MasterConfig
+from weedtw.errors import StoreFailed
 from weedtw.http.agent import PeerAgent
 from weedtw.master.beliefs import Belief, ask_all
 from weedtw.master.consensus import RaftLedger
@@ -57,10 +58,7 @@ class Lookout:
         own = self.node.identity
         if belief.cluster == own.cluster:
             if belief.leads and own.node not in belief.members:
-                self._complain(
-                    f"the cluster has removed this master; to let it join anew, stop it, move {self.path} away, and "
-                    f"start it with --peers={belief.address}"
-                )
+                self._is_gone_without(belief)
             for id_, address in (*belief.reached.items(), (belief.node, belief.address)):
                 self._learn(id_, address)
         elif belief.cluster:
@@ -69,6 +67,18 @@ class Lookout:
                 f"{own.cluster}, as {self.path} says. Clusters stay apart; to bring a master over, stop it, move its "
                 "raft.sqlite3 away, and start it with --peers naming a master of the other cluster"
             )
+
+    def _is_gone_without(self, leader: Belief) -> None:
+        """The cluster does not count on this master any more.
+
+        When the majority was lost and one master was recovered, the others that come back after all could be a
+        majority among themselves, and lead a second cluster of the same id.  So whoever hears of a leader of a later
+        term that does not count on it takes part no more; neither will ever follow the other.
+        """
+        way_back = f"to let it join anew, stop it, move {self.path} away, and start it with --peers={leader.address}"
+        self._complain(f"the cluster has removed this master; {way_back}")
+        if leader.term > self.node.core.term:
+            self.node.retire(StoreFailed(self.path, f"the cluster has gone on without this master; {way_back}"))
 
     def _learn(self, node_id: str, address: str) -> None:
         """Somebody knows a member at that address; it counts when this one cannot find it."""

@@ -449,6 +449,12 @@ class RaftNode(Service):
             self.log.failure("this node stops, something is broken", failure)
             if not isinstance(error, InvariantBroken):
                 error = InvariantBroken(f"the driver broke down: {error!r}")
+        self.retire(error)
+
+    def retire(self, error: WeedError) -> None:
+        """Take part no more, for good: what this node remembers does not count any more."""
+        if self.failed is not None:
+            return
         self.failed = error
         self._end_waiting(error)
         self._transport.stop()
