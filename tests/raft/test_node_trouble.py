@@ -240,6 +240,22 @@ class BrokenStores(NodeTest):
         self.assertEqual(closed, [True])
         self.expect_logged()
 
+    def test_one_that_is_told_to_retire(self) -> None:
+        """It stops by itself, and the others go on as if it were dead."""
+        cluster = Cluster("a", "b", "c")
+        leader = cluster.leader()
+        waiting = leader.node.propose(b"x")
+        error = StoreFailed("/mdir/raft.sqlite3", "does not count any more")
+        leader.node.retire(error)
+        leader.node.retire(StoreFailed("/mdir/raft.sqlite3", "still does not"))
+        self.fails(MaybeCommitted, waiting)
+        self.assertEqual(leader.stopped, [error])
+        self.assertIs(leader.node.failed, error)
+        self.assertFalse(leader.node.has_lease())
+        others = [member for member in cluster.members.values() if member is not leader]
+        cluster.until(lambda: any(m.leads and m.node.has_lease() for m in others))
+        self.done(cluster, leader.node.stopService())
+
     def test_something_else_that_a_store_raises_stops_it_as_well(self) -> None:
         cluster = Cluster("a")
         leader = cluster.leader()

@@ -99,7 +99,8 @@ def next_steps(recovery: "Recovery", node: str, copy: str) -> Iterator[str]:
     if sum(member.voter for _, member in recovery.lost) >= before.membership.majority:
         yield (
             f"   {before.membership.majority} of them with their old files would be the old cluster, beside this one "
-            "and under the same cluster id, and each would give out ids of which the other knows nothing."
+            "and under the same cluster id, and both would give out the same ids. They stop by themselves only when "
+            "they can reach this one."
         )
     yield "2. Start this master as before; it needs no --peers."
     yield f"3. Start the others with --peers={recovery.address}: with nothing on their disks they join anew."
