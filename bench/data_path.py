@@ -1,6 +1,6 @@
 """Measures weedtw and, where it is installed, SeaweedFS's `weed` in turn, on the paths that clients use all the time.
 
-    python bench/data_path.py [--seconds 4] [--rounds 3] [--only get,put] [--weed PATH | --alone] [--path klein]
+    python -m bench.data_path [--seconds 4] [--rounds 3] [--only get,put] [--weed PATH | --alone] [--path klein]
 
 Needs wrk.  Each system runs one master and two volume servers of one rack on loopback; what is not measured idles
 meanwhile.  Every row is measured in each round, on one system right after the other, so that what else the machine
@@ -17,10 +17,11 @@ import tempfile
 from collections.abc import Sequence
 
 import attrs
-from data_path_cluster import Running, System, seaweedfs, weedtw
-from data_path_load import CASES, Case, Figures, measure, prepare
 from rich.console import Console
 from rich.table import Table
+
+from bench.data_path_cluster import Running, System, seaweedfs, weedtw
+from bench.data_path_load import CASES, Case, Figures, measure, prepare
 
 
 @attrs.define
@@ -31,7 +32,7 @@ class Rounds:
 
     def median(self, name: str) -> float:
         """The middle one of the rounds."""
-        return statistics.median(getattr(each, name) for each in self.figures)
+        return float(statistics.median(getattr(each, name) for each in self.figures))
 
     @property
     def errors(self) -> int:

@@ -35,8 +35,8 @@ class System:
             running.run("master", self.master(master, running.folder_of("master")))
             for number, port in enumerate(volumes):
                 running.run(f"volume{number}", self.volume(port, master, running.folder_of(f"volume{number}")))
+            running.assign("replication=001")  # the first: it takes both volume servers
             running.assign("replication=000")
-            running.assign("replication=001")
         except BaseException:
             running.stop()
             raise

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Sequence
 
 import attrs
-from data_path_cluster import Running
+
+from bench.data_path_cluster import Running
 
 KB, MB = 1 << 10, 1 << 20
 BOUNDARY = "weedtwbenchboundary"
@@ -139,7 +140,7 @@ def _write_script(running: Running, case: Case) -> str:
 
 
 def _volume(running: Running) -> str:
-    return running.assign("count=1").partition(",")[0]
+    return str(running.assign("count=1").partition(",")[0])
 
 
 def _store(running: Running, case: Case) -> None:

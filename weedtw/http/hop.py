@@ -12,6 +12,7 @@ from weedtw.errors import BadMessage
 from weedtw.http.answers import AnswerReader
 from weedtw.http.bodies import PIECE, BuffersBody
 from weedtw.http.deadline import Deadline
+from weedtw.http.straight import can_send, send
 
 if TYPE_CHECKING:
     from weedtw.http.hops import Errand, Hops
@@ -51,12 +52,14 @@ class Hop(Protocol):
         self._errand: Errand | None = None
         self._reader: AnswerReader | None = None
         self._sending: BuffersBody | None = None  # while a large body is on its way
+        self._straight = False  # whether the socket may be written to when nothing waits in the transport
         self._is_ending = False  # by us; the transport tells later that it has ended
 
     def connectionMade(self) -> None:
         """Ready for the first request."""
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
+        self._straight = can_send(self.transport)
         self._hops.opened(self)
 
     def is_sound(self) -> bool:
@@ -89,7 +92,11 @@ class Hop(Protocol):
         self._deadline.set(within)
         head = question.head(self.address)
         if len(question.body) <= PIECE:
-            self.transport.write(head + question.body)
+            data = head + question.body
+            if self._straight:
+                data = send(self.transport, data)
+            if data:
+                self.transport.write(data)
             return
         self.transport.write(head)
         body = self._sending = BuffersBody([question.body])

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
+from twisted.web.http import RESPONSES
 
 from weedtw.errors import BadMessage
 from weedtw.http.accept import accepts_gzip
 from weedtw.http.head import END, RequestHead, parse_head
+from weedtw.http.requests import SERVER
+from weedtw.http.responses import error_headers, error_value, render_json, status_of
 
 MOST_BODY: Final = 64 * 1024  # bytes; larger bodies are spooled
 _MOST_BLOCK: Final = 4 * 1024  # bytes of header lines
@@ -92,6 +95,23 @@ class Later:
 
 
 Reply = bytes | Later | None  # a whole answer; one that comes later; or: this is not for the hot path
+
+
+def error_answer(error: BaseException, date: bytes) -> bytes:
+    """The answer to a request that failed, as the other way gives it."""
+    body = render_json(error_value(error))
+    status = status_of(error)
+    lines = [
+        b"HTTP/1.1 %d %b" % (status, RESPONSES[status]),
+        b"Server: " + SERVER,
+        b"Date: " + date,
+        *(b"%b: %b" % header for header in error_headers(error)),
+        b"Cache-Control: no-store",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % len(body),
+        b"X-Content-Type-Options: nosniff",
+    ]
+    return b"\r\n".join(lines) + END + body
 
 
 class Hotspot(Protocol):

@@ -8,8 +8,9 @@ Every write has an id, so that sending it again after a broken connection does n
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
@@ -21,15 +22,22 @@ from twisted.python.failure import Failure
 from weedtw.errors import PeerError, Unreachable, WeedError
 from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import Needle
-from weedtw.http.agent import PeerAgent, PeerResponse
+from weedtw.http.answers import Answer
 from weedtw.http.disposition import render_disposition
+from weedtw.http.hop import Question
+from weedtw.http.hops import Hops
+from weedtw.http.requests import SERVER
 from weedtw.volume.upload import PAIR_PREFIX, unpack_pairs
 
 TIMEOUT = 10.0  # seconds for a copy to answer, besides the time that its bytes take
 SLOWEST = 1 << 20  # bytes a second that a copy is expected to take at least
 AT_ONCE = 1.0  # seconds within which a failed attempt was a dead connection, and is made again
 UNDO_DELAYS = (0.1, 2.0, 8.0, 30.0)  # seconds between the attempts to have a write dropped
+CONNECT = 3.0  # seconds for a connection to a copy
 UNDO_HEADER = "X-Weedtw-Undo"
+_UNDO = UNDO_HEADER.lower().encode()
+_AGENT = ((b"User-Agent", SERVER),)
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])
 
 
 @attrs.frozen
@@ -57,8 +65,8 @@ class Order:
     write_id: str
     method: str
     query: Mapping[str, object]
-    headers: Mapping[str, str] = attrs.Factory(dict)
-    body: Sequence[bytes | memoryview] | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes | memoryview = b""
 
     @classmethod
     def write(cls, file_id: FileId, write_id: str, needle: Needle, *, fsync: bool, time_given: bool) -> "Order":
@@ -68,7 +76,7 @@ class Order:
         query |= {"cm": "true"} if needle.is_manifest else {}
         query |= {"fsync": "true"} if fsync else {}
         query |= {} if time_given else {"tsGiven": "false"}
-        return cls(file_id, write_id, "PUT", query, _headers(needle), [memoryview(needle.data)])
+        return cls(file_id, write_id, "PUT", query, _headers(needle), memoryview(needle.data))
 
     @classmethod
     def delete(cls, file_id: FileId, write_id: str, *, fsync: bool) -> "Order":
@@ -77,9 +85,19 @@ class Order:
         return cls(file_id, write_id, "DELETE", query | ({"fsync": "true"} if fsync else {}))
 
     @property
+    def target(self) -> bytes:
+        """Path and query of the request."""
+        return _target(self.file_id, self.query)
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Its header lines."""
+        return _AGENT + self.headers
+
+    @property
     def seconds(self) -> float:
         """How long a copy may take."""
-        return TIMEOUT + sum(map(len, self.body or ())) / SLOWEST
+        return TIMEOUT + len(self.body) / SLOWEST
 
 
 @attrs.define(eq=False)
@@ -88,7 +106,7 @@ class OtherCopies:
 
     log = Logger()
 
-    peers: PeerAgent
+    hops: Hops
     clock: IReactorTime
     _asking: set[Deferred[None]] = attrs.field(factory=set, init=False)  # those that ask again for a drop
 
@@ -105,36 +123,62 @@ class OtherCopies:
 
         return Step(lambda: self._send(address, order), undo)
 
-    def close(self) -> None:
-        """Ask no more."""
+    def close(self) -> Deferred[None]:
+        """Ask no more, and close the connections; fires when that is done."""
         for asking in list(self._asking):
             asking.cancel()
+        return self.hops.close()
 
     async def _send(self, address: str, order: Order) -> CopyResult:
         began = self.clock.seconds()
         try:
             return await self._ask(address, order)
-        except Unreachable:
-            raise
         except PeerError as error:
-            if error.status is not None or self.clock.seconds() - began > AT_ONCE:
-                raise
+            return await self._ask_again(address, order, error, began)
+
+    async def _ask_again(self, address: str, order: Order, error: PeerError, began: float) -> CopyResult:
+        """After an attempt that failed: once more, if that was a dead connection; else raise the error."""
+        if isinstance(error, Unreachable) or error.status is not None or self.clock.seconds() - began > AT_ONCE:
+            raise error
         try:
             return await self._ask(address, order)
-        except Unreachable as error:  # but the first attempt may have come through
-            raise PeerError(address, error.reason) from error
+        except Unreachable as unreachable:  # but the first attempt may have come through
+            raise PeerError(address, unreachable.reason) from unreachable
+
+    def resumed(
+        self, address: str, order: Order, outcome: CopyResult | Failure, began: float
+    ) -> Callable[[], Awaitable[CopyResult]]:
+        """What goes on after a first attempt, begun at `began`, that came to `outcome`."""
+
+        async def go_on() -> CopyResult:
+            if not isinstance(outcome, Failure):
+                return outcome
+            if isinstance(outcome.value, PeerError):
+                return await self._ask_again(address, order, outcome.value, began)
+            raise outcome.value or RuntimeError
+
+        return go_on
+
+    def ask(self, address: str, order: Order) -> Deferred[Answer]:
+        """Send an order once."""
+        question = Question(order.method.encode(), order.target, order.fields, order.body)
+        return self.hops.send(address, question, connect_within=CONNECT, answer_within=order.seconds).done
 
     async def _ask(self, address: str, order: Order) -> CopyResult:
-        response = await self.peers.request(
-            order.method,
-            address,
-            f"/{order.file_id}",
-            order.query,
-            headers=order.headers,
-            body=order.body,
-            timeout=order.seconds,
-        )
-        return await _result(response)
+        return self.result(address, await self.ask(address, order))
+
+    @staticmethod
+    def result(address: str, answer: Answer) -> CopyResult:
+        """What the answer to a replicated write or delete says; raises PeerError when it is none of success."""
+        status, body = answer.status, answer.body
+        if status == 201:
+            return CopyResult(undo=(answer.header(_UNDO) or b"").decode("latin-1"))
+        if status == 404 and (size := _deleted_size(body)) is not None:
+            return CopyResult(size=size)  # nothing was there to be deleted
+        if status >= 300:
+            raise PeerError(address, _error_text(body) or f"answered {status}", status)
+        undo = (answer.header(_UNDO) or b"").decode("latin-1")
+        return CopyResult(unchanged=status == 204, size=_deleted_size(body) or 0, undo=undo)
 
     async def _take_back(self, address: str, file_id: FileId, query: dict[str, str]) -> None:
         """Have a copy drop a write; what fails now is tried again behind the client's back."""
@@ -178,10 +222,15 @@ class OtherCopies:
             self.log.failure("while undoing a write of {fid}", failure, fid=str(file_id))
 
     async def _ask_to_drop(self, address: str, file_id: FileId, query: dict[str, str]) -> None:
-        response = await self.peers.request("DELETE", address, f"/{file_id}", query, timeout=TIMEOUT)
-        body = await response.read()
-        if response.status >= 300:
-            raise PeerError(address, _error_text(body) or f"answered {response.status}", response.status)
+        question = Question(b"DELETE", _target(file_id, query), _AGENT)
+        asked = self.hops.send(address, question, connect_within=CONNECT, answer_within=TIMEOUT)
+        answer = await asked.done
+        if answer.status >= 300:
+            raise PeerError(address, _error_text(answer.body) or f"answered {answer.status}", answer.status)
+
+
+def _target(file_id: FileId, query: Mapping[str, object]) -> bytes:
+    return f"/{file_id}?{urlencode(query)}".encode()
 
 
 def _may_have_been_done(error: BaseException | None) -> bool:
@@ -191,7 +240,7 @@ def _may_have_been_done(error: BaseException | None) -> bool:
     return not isinstance(error, PeerError) or (error.status or 500) >= 500
 
 
-def _headers(needle: Needle) -> dict[str, str]:
+def _headers(needle: Needle) -> tuple[tuple[bytes, bytes], ...]:
     """What makes the other server store the same needle."""
     headers: dict[str, str] = {}
     if needle.mime:
@@ -200,19 +249,15 @@ def _headers(needle: Needle) -> dict[str, str]:
         headers["Content-Disposition"] = render_disposition("attachment", needle.name.decode("utf-8", "replace"))
     if needle.is_gzipped:
         headers["Content-Encoding"] = "gzip"
-    prefix = PAIR_PREFIX.decode().capitalize()
-    return headers | {prefix + name: value for name, value in unpack_pairs(bytes(needle.pairs)).items()}
+    if needle.pairs:
+        prefix = PAIR_PREFIX.decode().capitalize()
+        headers |= {prefix + name: value for name, value in unpack_pairs(bytes(needle.pairs)).items()}
+    return tuple([(name.encode("latin-1", "replace"), _line(value)) for name, value in headers.items()])
 
 
-async def _result(response: PeerResponse) -> CopyResult:
-    """What the answer to a replicated write or delete says; raises PeerError when it is none of success."""
-    body = await response.read()
-    if response.status == 404 and (size := _deleted_size(body)) is not None:
-        return CopyResult(size=size)  # nothing was there to be deleted
-    if response.status >= 300:
-        raise PeerError(response.address, _error_text(body) or f"answered {response.status}", response.status)
-    undo = response.header(UNDO_HEADER) or ""
-    return CopyResult(unchanged=response.status == 204, size=_deleted_size(body) or 0, undo=undo)
+def _line(value: str) -> bytes:
+    """A header's value, in which nothing ends a line."""
+    return value.encode().translate(None, _CONTROLS)
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -15,6 +15,8 @@ _LINE: Final = re.compile(
     rb"(GET|HEAD|PUT|POST|DELETE) /([0-9]{1,10}),([0-9a-fA-F]{9,24})(?:_([0-9]{1,20}))?(\.[0-9A-Za-z]{1,16})?"
     rb"(?:\?([0-9A-Za-z=&._\-]{0,400}))? HTTP/1\.1\r\n"
 )
+# What `copies.py` asks of another copy for a file without any wish.
+_REPLICA: Final = re.compile(rb"type=replicate&write=([0-9a-f]{32})&ts=([0-9]{1,12})(?:&tsGiven=false)?")
 
 
 @attrs.define(eq=False)
@@ -42,10 +44,13 @@ class HotFiles:
                 if meaning.names is not PLAIN or query is not None or body:
                     return None
                 return self.reads.answer(volume, key, cookie, extension, meaning.takes_gzip, method == b"GET")
-            if self.guarded or self.fsync or volume.replication.copies > 1 or query is not None:
+            if self.guarded or self.fsync or method == b"DELETE":
                 return None
-            if method == b"DELETE":
-                return None
+            if query is not None:
+                replica = _REPLICA.fullmatch(query) if method == b"PUT" else None
+                if replica is None:
+                    return None
+                return self.writes.answer_replica(volume, key, cookie, meaning, body, replica)
             return self.writes.answer(volume, key, cookie, method, meaning, body, boundary)
         except WeedError:
             pass  # the other way meets it as well, and says it

@@ -5,34 +5,40 @@ way (`upload.py`), and remembered for each form that looks the same.  Only what 
 there already, and anything that a form or a header says beyond that, is the other way's.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import attrs
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from weedtw.errors import WeedError
-from weedtw.http.hot import Meaning
+from weedtw.formats.needle import Needle
+from weedtw.http.hot import Later, Meaning, Reply, error_answer
 from weedtw.http.requests import SERVER
 from weedtw.http.responses import render_json
-from weedtw.storage.brisk import Appended, append_new
-from weedtw.storage.volume import Volume
+from weedtw.storage.brisk import Appended
+from weedtw.storage.volume import Volume, Written
 from weedtw.volume import mimes
-from weedtw.volume.needles import SMALL
-from weedtw.volume.upload import Offer, checked_mime, offer_of_form, settle
+from weedtw.volume.brisk import Brisk
+from weedtw.volume.needles import SMALL, Needles
+from weedtw.volume.upload import Data, Offer, checked_mime, name_of, offer_of_form, settle
 
 _FLAGS, _GZIPPED = 0x0E, 0x01  # name, mime and time; the data is gzip
 _MOST: Final = 4096  # shapes that are remembered
-_SLOW: Final = 0.05  # seconds: a write that took longer says that the disk is not keeping up
-_RESPITE: Final = 5.0  # seconds for which the reactor then leaves writing to threads
 _FORM, _TYPE = b"content-type", "multipart/form-data; boundary="
+_NAMED: Final = b"content-disposition"
 _TYPED: Final = frozenset({_FORM})
+_OF_REPLICAS: Final = frozenset({_FORM, _NAMED})
 
 
 class Shape(NamedTuple):
     """What is known about a file from everything but its data."""
 
-    name: str
-    mime: str
+    name: bytes
+    mime: bytes
+    kind: str  # the type as text
     known: bytes  # name and mime as a record has them
     compressible: bool | None  # None: its data decides
     said_before: bytes  # the JSON that is answered, up to the size
@@ -41,60 +47,106 @@ class Shape(NamedTuple):
 
 @attrs.define(eq=False)
 class HotWrites:
-    """Writes in the reactor, as long as the disk is quick; `monotonic` tells how time goes by.
+    """Answers writes; `date` gives the Date line's value."""
 
-    `merge` has a volume's map tidied up in a thread; `date` gives the Date line's value.
-    """
+    log = Logger()
 
-    limit: int  # bytes that a file may have
-    now: Callable[[], float]  # unix seconds
-    monotonic: Callable[[], float]
-    merge: Callable[[Volume], None]
+    brisk: Brisk
+    needles: Needles
     date: Callable[[], bytes]
     _shapes: dict[Any, Shape | None] = attrs.field(factory=dict, init=False)
-    _not_before: float = attrs.field(default=0.0, init=False)
 
     def answer(
         self, volume: Volume, key: int, cookie: int, method: bytes, meaning: Meaning, body: bytes, boundary: bytes
-    ) -> bytes | None:
-        """The whole answer; None when this is not for the hot path.  Raises WeedError when nothing was written."""
-        found: tuple[Shape, bytes | memoryview] | None
+    ) -> Reply:
+        """The answer; None when this is not for the hot path.  Raises WeedError when nothing was written."""
+        found: tuple[Shape, Data] | None
         if boundary:
-            found = self._of_form(body, boundary) if method == b"POST" else None
-        elif method == b"PUT" or meaning.names is _TYPED:
+            found = self._of_form(body, boundary) if method == b"POST" and meaning.names == _TYPED else None
+        elif method == b"PUT" or meaning.names == _TYPED:
             found = self._of_body(meaning, body)
         else:
             found = None
         if found is None:
             return None
         shape, data = found
-        written = self.write(volume, key, cookie, shape, data)
+        if volume.replication.copies > 1:
+            return self._replicated(volume, key, cookie, shape, data)
+        written = self._write(volume, key, cookie, shape, data)
+        return None if written is None else self._answer(shape, len(data), b"%08x" % written.checksum)
+
+    def answer_replica(
+        self, volume: Volume, key: int, cookie: int, meaning: Meaning, body: bytes, query: "re.Match[bytes]"
+    ) -> Reply:
+        """As `answer`, for what another copy's server sends: see `copies.py`."""
+        shape = self._of_replica(meaning) if body else None
+        if shape is None:
+            return None
+        known = b"%c%b%b" % (_FLAGS, shape.known, int(query[2]).to_bytes(5))
+        written = self.needles.write_replica_at_once(volume, key, cookie, body, known, query[1].decode())
         if written is None:
             return None
-        said = b"%b%d%b%08x%b" % (shape.said_before, len(data), _ETAG, written.checksum, shape.said_after)
-        return b"%b%b%b%08x%b%d%b%b" % (*(_HEAD, self.date(), _TAG, written.checksum, _JSON, len(said), _END, said),)
+        undo = b"\r\nX-Weedtw-Undo: %b" % str(written.undo).encode()
+        return self._answer(shape, len(body), written.etag.encode(), undo)
 
-    def write(self, volume: Volume, key: int, cookie: int, shape: Shape, data: bytes | memoryview) -> Appended | None:
-        """Append the file, if the disk is quick."""
-        flags: int = _FLAGS
-        stored = data
-        if shape.compressible or (shape.compressible is None and mimes.is_compressible(shape.mime, data)):
-            if len(data) > SMALL:
-                return None
-            settled = settle(Offer(data, mime=shape.mime), self.limit)
-            if settled.is_gzipped:
-                flags, stored = _FLAGS | _GZIPPED, settled.data
-        began = self.monotonic()
-        if began < self._not_before:
+    def _replicated(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Reply:
+        """Write it to all copies, if it is new and they are known."""
+        decided = self._decided(shape, data)
+        if decided is None:
             return None
-        known = b"%c%b%b" % (flags, shape.known, int(self.now()).to_bytes(5))
-        written = append_new(volume, key, cookie, stored, known)
-        if written is not None:
-            if written.generation.needles.wants_merge():
-                self.merge(volume)
-            if self.monotonic() - began > _SLOW:
-                self._not_before = began + _RESPITE
-        return written
+        flags, stored = decided
+        now = int(self.needles.now())
+        needle = Needle(
+            cookie,
+            key,
+            stored,
+            name=shape.name,
+            mime=shape.mime,
+            last_modified=now,
+            is_gzipped=bool(flags & _GZIPPED),
+            checksum=0,  # nobody asks for it
+        )
+        known = b"%c%b%b" % (flags, shape.known, now.to_bytes(5))
+        later = Later()
+        written: Written | None = None
+        early: list[BaseException | None] = []
+
+        def ended(error: BaseException | None) -> None:
+            if written is None:
+                early.append(error)
+            elif error is None:
+                later.give(self._answer(shape, len(data), written.etag.encode()))
+            else:
+                if not isinstance(error, WeedError):
+                    self.log.failure("writing {key}", Failure(error), key=key)
+                later.give(error_answer(error, self.date()))
+
+        written = self.needles.begin_write(volume, needle, known, ended)
+        if written is None:
+            return None
+        if early:
+            ended(early[0])
+        return later
+
+    def _answer(self, shape: Shape, size: int, tag: bytes, undo: bytes = b"") -> bytes:
+        said = b"%b%d%b%b%b" % (shape.said_before, size, _ETAG, tag, shape.said_after)
+        return b"%b%b%b%b%b%b%b%d%b%b" % (*(_HEAD, self.date(), _TAG, tag, b'"', undo, _JSON, len(said), _END, said),)
+
+    def _write(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Appended | None:
+        decided = self._decided(shape, data)
+        if decided is None:
+            return None
+        known = b"%c%b%b" % (decided[0], shape.known, int(self.needles.now()).to_bytes(5))
+        return self.brisk.write(volume, key, cookie, decided[1], known)
+
+    def _decided(self, shape: Shape, data: Data) -> tuple[int, Data] | None:
+        """(flags, bytes to store): compressed if that is worth it; None when that is a thread's work."""
+        if not (shape.compressible or (shape.compressible is None and mimes.is_compressible(shape.kind, data))):
+            return _FLAGS, data
+        if len(data) > SMALL:
+            return None
+        settled = settle(Offer(data, mime=shape.kind), self.needles.limit)
+        return (_FLAGS | _GZIPPED if settled.is_gzipped else _FLAGS), settled.data
 
     # ------------------------------------------------------------- shapes
 
@@ -107,7 +159,11 @@ class HotWrites:
         closing = b"\r\n--" + boundary
         stop = body.find(closing, head_end + 2)
         start = head_end + 4
-        if stop <= start or stop > start + self.limit or body[stop + len(closing) :] not in (b"--\r\n", b"--"):
+        if (
+            stop <= start
+            or stop > start + self.needles.limit
+            or body[stop + len(closing) :] not in (b"--\r\n", b"--")
+        ):
             return None
         head = body[len(opening) : start]
         try:
@@ -119,7 +175,7 @@ class HotWrites:
 
     def _of_body(self, meaning: Meaning, body: bytes) -> tuple[Shape, bytes] | None:
         kind = meaning.fields.get(_FORM, "")
-        if not body or len(body) > self.limit or len(meaning.names) > 1 or (meaning.names and not kind):
+        if not body or len(body) > self.needles.limit or len(meaning.names) > 1 or (meaning.names and not kind):
             return None
         try:
             shape = self._shapes[kind]
@@ -127,7 +183,17 @@ class HotWrites:
             shape = self._learn(kind, lambda: Offer(b"x", mime=checked_mime(kind)))
         return None if shape is None else (shape, body)
 
-    def _learn(self, about: bytes | str, offered: Callable[[], Offer]) -> Shape | None:
+    def _of_replica(self, meaning: Meaning) -> Shape | None:
+        kind, disposition = meaning.fields.get(_FORM, ""), meaning.fields.get(_NAMED, "")
+        if not meaning.names <= _OF_REPLICAS:
+            return None
+        about = kind, disposition
+        try:
+            return self._shapes[about]
+        except KeyError:
+            return self._learn(about, lambda: Offer(b"x", name_of(disposition), checked_mime(kind)))
+
+    def _learn(self, about: object, offered: Callable[[], Offer]) -> Shape | None:
         try:
             offer = offered()
         except WeedError:
@@ -146,7 +212,8 @@ def _shape(offer: Offer) -> Shape:
     said_name = render_json({"name": offer.name})[:-1] + b"," if offer.name else b"{"
     said_mime = b',"mime":' + render_json(offer.mime) + b"}" if offer.mime else b"}"
     return Shape(
-        offer.name,
+        name,
+        mime,
         offer.mime,
         b"%c%b%c%b" % (len(name), name, len(mime), mime),
         mimes.is_compressible(offer.mime, b"") if kind else None,
@@ -158,5 +225,5 @@ def _shape(offer: Offer) -> Shape:
 _ETAG: Final = b',"eTag":"'
 _HEAD: Final = b"HTTP/1.1 201 Created\r\nServer: " + SERVER + b"\r\nDate: "
 _TAG: Final = b'\r\nETag: "'
-_JSON: Final = b'"\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: '
+_JSON: Final = b"\r\nCache-Control: no-store\r\nContent-Type: application/json\r\nContent-Length: "
 _END: Final = b"\r\nX-Content-Type-Options: nosniff\r\n\r\n"

@@ -57,6 +57,11 @@ class Locations:
                 raise
             return known.locations  # without a master, what was true is the best guess
 
+    def at_hand(self, volume_id: int) -> tuple[Location, ...]:
+        """What `find` would answer at once; nothing when it would have to ask."""
+        known = self._known.get(volume_id)
+        return known.locations if known is not None and self.clock.seconds() < known.until else ()
+
     def _shared(self, volume_id: int) -> Deferred[tuple[Location, ...]]:
         """The answer of the masters; whoever asks while somebody asks already gets the same one."""
         is_first = volume_id not in self._asking

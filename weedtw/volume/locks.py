@@ -30,3 +30,21 @@ class KeyLocks:
                 del self._locks[key]
             else:
                 self._locks[key] = (lock, users - 1)
+
+    def try_take(self, key: Hashable) -> bool:
+        """Take the key's lock if nobody has it; give it back with `give`."""
+        if key in self._locks:
+            return False
+        lock = DeferredLock()
+        lock.acquire()  # at once: it is new
+        self._locks[key] = (lock, 1)
+        return True
+
+    def give(self, key: Hashable) -> None:
+        """The next who waits may go on."""
+        lock, users = self._locks[key]
+        if users == 1:
+            del self._locks[key]
+        else:
+            self._locks[key] = (lock, users - 1)
+        lock.release()

@@ -21,12 +21,16 @@ from weedtw.errors import (
     VolumeNotFound,
 )
 from weedtw.formats.fileid import FileId
-from weedtw.formats.needle import Needle
+from weedtw.formats.needle import Needle, etag, known_part
+from weedtw.storage.brisk import Appended
+from weedtw.storage.fileops import Buffer
 from weedtw.storage.undo import Undo
 from weedtw.storage.volume import Volume, Written
+from weedtw.volume.brisk import Brisk
 from weedtw.volume.chunks import Chunks, read_manifest
 from weedtw.volume.contents import Content, Run
 from weedtw.volume.copies import Step
+from weedtw.volume.fanout import Fanout, new_order
 from weedtw.volume.locks import KeyLocks
 from weedtw.volume.manifest import Manifest
 from weedtw.volume.record import Opened, open_record
@@ -71,6 +75,7 @@ class Needles:
     now: Callable[[], float]  # the time of day, unix seconds
     limit: int
     fsync: bool = False
+    brisk: Brisk | None = None  # None: every write is a thread's
     _locks: KeyLocks = attrs.field(factory=KeyLocks, init=False)
     _tickets: Tickets[Done] = attrs.field(init=False)
 
@@ -130,8 +135,64 @@ class Needles:
         return settled
 
     async def _write_here(self, volume: Volume, needle: Needle, *, fsync: bool, time_given: bool) -> Done:
-        written: Written = await self.run(volume.write, needle, fsync=fsync, time_given=time_given)
+        written = None if fsync else self._at_once(volume, needle)
+        if written is None:
+            written = await self.run(volume.write, needle, fsync=fsync, time_given=time_given)
+        return self._done(volume, written, fsync)
 
+    def _at_once(self, volume: Volume, needle: Needle) -> Written | None:
+        """Write a small new file here and now, if that can be."""
+        known = known_part(needle)
+        if self.brisk is None or known is None:
+            return None
+        appended = self.brisk.write(volume, needle.key, needle.cookie, needle.data, known)
+        return None if appended is None else _written(appended, needle.key, needle.cookie)
+
+    def begin_write(
+        self, volume: Volume, needle: Needle, known: bytes, ended: Callable[[BaseException | None], None]
+    ) -> Written | None:
+        """Write a small new file of a replicated volume: here now, on the other copies meanwhile.
+
+        `ended` is called, maybe before this returns, when all have it, or with what went wrong.  None, and nothing is
+        done, when `write` must do it.  Raises what a write here raises.
+        """
+        copies = volume.replication.copies
+        others = self.replicator.others_at_hand(volume.id)
+        key = (volume.id, needle.key)
+        if self.brisk is None or self.fsync or len(others) < copies - 1 or not self._locks.try_take(key):
+            return None
+        written: Written | None = None
+        try:
+            appended = self.brisk.write(volume, needle.key, needle.cookie, needle.data, known)
+            if appended is None:
+                return None
+            written = _written(appended, needle.key, needle.cookie)
+        finally:
+            if written is None:
+                self._locks.give(key)
+
+        def over(error: BaseException | None) -> None:
+            self._locks.give(key)
+            ended(error)
+
+        order = new_order(FileId(volume.id, needle.key, needle.cookie), needle)
+        Fanout(self.replicator, order, self._done(volume, written, False), _undo_own, over).begin(others)
+        return written
+
+    def write_replica_at_once(
+        self, volume: Volume, key: int, cookie: int, data: Buffer, known: bytes, write_id: str
+    ) -> Written | None:
+        """A write that another copy's server asks for, if it can be done here and now; raises what a write does."""
+        if self.brisk is None or self.fsync or self._tickets.is_known(write_id):
+            return None
+        appended = self.brisk.write(volume, key, cookie, data, known)
+        if appended is None:
+            return None
+        written = _written(appended, key, cookie)
+        self._tickets.done(write_id, self._done(volume, written, False))
+        return written
+
+    def _done(self, volume: Volume, written: Written, fsync: bool) -> Done:
         async def undo() -> None:
             if written.undo is not None:
                 await self.run(volume.revert, written.undo, fsync=fsync)
@@ -246,6 +307,11 @@ class Needles:
             raise BadRequest("the write to be undone is another file's")
         reverted = await self.run(self.find(file_id.volume_id).revert, undo, fsync=self.fsync)
         return bool(reverted)
+
+
+def _written(appended: Appended, key: int, cookie: int) -> Written:
+    place = appended.place
+    return Written(place.offset, place.size, etag(appended.checksum), undo=appended.undo(key, cookie))
 
 
 async def _undo_own(outcome: object) -> None:

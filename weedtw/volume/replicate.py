@@ -47,6 +47,10 @@ class Replicator:
                 return others
         raise Unavailable(f"volume {volume_id} has {len(others) + 1} of its {copies} copies now; nothing was written")
 
+    def others_at_hand(self, volume_id: int) -> tuple[str, ...]:
+        """The addresses of other copies, if they can be told at once; maybe fewer than there should be."""
+        return tuple([each.url for each in self.locations.at_hand(volume_id) if each.url != self.address])
+
     async def write(
         self, others: Sequence[str], file_id: FileId, needle: Needle, *, fsync: bool, time_given: bool, own: Step
     ) -> tuple[Any, list[CopyResult]]:
@@ -61,8 +65,10 @@ class Replicator:
         return await self._everywhere(others, Order.delete(file_id, uuid.uuid4().hex, fsync=fsync), own)
 
     async def _everywhere(self, others: Sequence[str], order: Order, own: Step) -> tuple[Any, list[CopyResult]]:
-        """Do it on all copies at once; when one fails, undo it on all and raise."""
-        steps = [own, *(self.copies.step(address, order) for address in others)]
+        return await self.everywhere(order, [own, *(self.copies.step(address, order) for address in others)])
+
+    async def everywhere(self, order: Order, steps: Sequence[Step]) -> tuple[Any, list[CopyResult]]:
+        """Do all steps at once, of which the first is this server's own; when one fails, undo all and raise."""
         outcomes = await settled([step.do() for step in steps])
         if not any(isinstance(outcome, Failure) for outcome in outcomes):
             return outcomes[0], outcomes[1:]

@@ -25,15 +25,18 @@ from weedtw.formats.beat import Hello
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
+from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget
+from weedtw.raft.tls import plain_connector
 from weedtw.storage.location import DiskLocation
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import ChangeKind, Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.api import Api
+from weedtw.volume.brisk import Brisk
 from weedtw.volume.chunks import Chunks
 from weedtw.volume.conversation import Reporter
 from weedtw.volume.copies import OtherCopies
@@ -74,7 +77,7 @@ class VolumeService(Service):
         # Apart from those of requests: as many of these as are slow must not keep the masters from hearing of us.
         self.own_threads = Threads(reactor, most=4, name="upkeep")
         self.peers = make_agent(reactor)
-        self.copies = OtherCopies(self.peers, reactor)
+        self.copies = OtherCopies(Hops(plain_connector(reactor), reactor), reactor)
         self.store = Store(
             [
                 DiskLocation(
@@ -182,6 +185,7 @@ class VolumeService(Service):
             now=time.time,
             limit=limit,
             fsync=config.fsync,
+            brisk=Brisk(time.monotonic, self._merge),
         )
         return Api(
             address=self.address,
@@ -199,10 +203,11 @@ class VolumeService(Service):
         )
 
     def _hot_files(self, api: Api, site: Site) -> HotFiles:
+        assert api.needles.brisk is not None
         return HotFiles(
             store=self.store,
             reads=HotReads(api.representer, api.server, site.date),
-            writes=HotWrites(api.limit, time.time, time.monotonic, self._merge, site.date),
+            writes=HotWrites(api.needles.brisk, api.needles, site.date),
             guarded=bool(self.white_list.networks),
             fsync=self.config.fsync,
         )
@@ -288,7 +293,7 @@ class VolumeService(Service):
             await told
         if self._site is not None:
             await self._site.drain(FINISH)
-        self.copies.close()
+        await self.copies.close()
         await self.peers.close()
         closing = self.threads(self.store.close) if self.threads.is_running else maybeDeferred(self.store.close)
         for error in await closing:

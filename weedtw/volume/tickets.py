@@ -64,6 +64,16 @@ class Tickets(Generic[T]):
         finally:
             ticket.settle()
 
+    def is_known(self, write_id: str) -> bool:
+        """Whether this write has come before, or was taken back before it came."""
+        return write_id in self._tickets
+
+    def done(self, write_id: str, result: T) -> None:
+        """Remember a write that was not known before and was done at once."""
+        ticket = self._issue(write_id)
+        ticket.result = result
+        ticket.settle()
+
     async def take_back(self, write_id: str, undo: Callable[[T], Awaitable[None]]) -> bool:
         """Call `undo` with the write's result, once; False when there was nothing to undo."""
         ticket = self._tickets.get(write_id)

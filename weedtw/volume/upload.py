@@ -98,10 +98,15 @@ def offer_of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
 
 
 def _of_body(request: Request, kind: str) -> Offer:
-    disposition = parse_disposition(request.header("Content-Disposition") or "")
-    name = (disposition.filename or "") if disposition is not None else ""
+    name = name_of(request.header("Content-Disposition") or "")
     is_gzipped = _is_gzip(request.header("Content-Encoding"))
     return Offer(request.body, name=name, mime=checked_mime(kind), is_gzipped=is_gzipped)
+
+
+def name_of(disposition: str) -> str:
+    """The file name in a Content-Disposition; "" when it has none."""
+    parsed = parse_disposition(disposition)
+    return (parsed.filename or "") if parsed is not None else ""
 
 
 def checked_mime(mime: str) -> str:

@@ -1,0 +1,40 @@
+"""Writing in the reactor instead of in a thread, which takes longer than the write: while the disk is quick.
+
+A write of a small file goes to the page cache and takes microseconds.  But the kernel may hold a writer up when the
+disk cannot keep up with what is in the cache.  After a write that took long, writes go to threads for a while.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from weedtw.storage.brisk import Appended, append_new
+from weedtw.storage.fileops import Buffer
+from weedtw.storage.volume import Volume
+
+LARGEST: Final = 64 * 1024  # bytes of data
+_SLOW: Final = 0.05  # seconds: a write that took longer says that the disk is not keeping up
+_RESPITE: Final = 5.0  # seconds for which writing is then left to threads
+
+
+@attrs.define(eq=False)
+class Brisk:
+    """Appends new files at once; `monotonic` tells the time, `merge` has a volume's map tidied up in a thread."""
+
+    monotonic: Callable[[], float]
+    merge: Callable[[Volume], None]
+    _not_before: float = attrs.field(default=0.0, init=False)
+
+    def write(self, volume: Volume, key: int, cookie: int, data: Buffer, known: bytes) -> Appended | None:
+        """See `append_new`; None also when this is better left to a thread."""
+        began = self.monotonic()
+        if began < self._not_before or len(data) > LARGEST:
+            return None
+        written = append_new(volume, key, cookie, data, known)
+        if written is not None:
+            if written.generation.needles.wants_merge():
+                self.merge(volume)
+            if self.monotonic() - began > _SLOW:
+                self._not_before = began + _RESPITE
+        return written
