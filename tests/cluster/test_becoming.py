@@ -1,5 +1,6 @@
 """What is on a master's disk decides what it is, whatever `--peers` says and wherever it comes back."""
 
+import re
 import shutil
 
 import pytest
@@ -37,6 +38,13 @@ def followers(masters: list[Daemon]) -> list[Daemon]:
     """Those that do not lead now."""
     leader = wait_for_leader(masters)
     return [master for master in masters if master is not leader]
+
+
+def check_says_stranger(master: Daemon, own: str, other: str) -> None:
+    """It says that another master is of another cluster, what is on its own disk, and how to bring one over."""
+    said = master.wait_to_say(f"the master at .* belongs to cluster {other}")
+    assert re.search(rf"and this one to cluster {own}, as .*raft\.sqlite3 says", said)
+    assert "to bring a master over, stop it, move its raft.sqlite3 away, and start it with --peers" in said
 
 
 # ------------------------------------------------------------------ --peers and addresses that have changed
@@ -135,9 +143,8 @@ def test_a_wiped_disk_and_no_peers(scratch: Scratch, masters: list[Daemon]) -> N
     other = wait_for_cluster([wiped])
     assert other != cluster
     for master in rest:
-        master.wait_to_say(other)
-    wiped.wait_to_say(cluster)
-    print(*(m.wait_to_say(other) for m in rest), wiped.wait_to_say(cluster), sep="\n")
+        check_says_stranger(master, cluster, other)
+    wiped.wait_to_say(f"you are of cluster {cluster}, this is {other}")
     assert check_cluster(rest, 3) == cluster
     assert ids([wiped]) == {other}
 
@@ -157,9 +164,9 @@ def test_a_disk_of_another_cluster(scratch: Scratch, masters: list[Daemon]) -> N
     shutil.rmtree(folder)
     shutil.move(scratch.folder / "s", folder)
     replaced.start()
-    print(replaced.wait_to_say(cluster))
+    check_says_stranger(replaced, other, cluster)
     for master in rest:
-        print(master.wait_to_say(other))
+        check_says_stranger(master, cluster, other)
     assert check_cluster(rest, 3) == cluster
     assert replaced.runs
     assert ids([replaced]) == {other}
@@ -173,7 +180,7 @@ def test_a_copy_of_a_members_disk(scratch: Scratch, masters: list[Daemon]) -> No
     shutil.copytree(scratch.folder / str(number), scratch.folder / "copy")
     original.start()
     wait_for_cluster(masters)
-    copies = [scratch.start(f"weedtw master -port={port} -mdir=./copy{port} -peers={PEERS}") for port in ()]
+    copies = []
     for port in (9340, 9341):
         shutil.copytree(scratch.folder / "copy", scratch.folder / f"copy{port}")
         copies.append(scratch.start(f"weedtw master -port={port} -mdir=./copy{port} -peers={PEERS}"))
@@ -184,6 +191,48 @@ def test_a_copy_of_a_members_disk(scratch: Scratch, masters: list[Daemon]) -> No
         assert copy.believes()["role"] == "JOINING"
     assert check_cluster(masters) == cluster
     assert original.believes()["node"] == node
+
+
+def test_the_original_comes_back_after_its_copy(scratch: Scratch, masters: list[Daemon]) -> None:
+    """The copy runs as the member by then, and knows what the original does not: the original takes no part."""
+    cluster = wait_for_cluster(masters)
+    original = followers(masters)[0]
+    rest = [master for master in masters if master is not original]
+    terminate([original])
+    shutil.copytree(scratch.folder / str(masters.index(original) + 1), scratch.folder / "copy")
+    copy = scratch.start("weedtw master -port=9340 -mdir=./copy")
+    assert wait_for_cluster([*rest, copy]) == cluster
+    original.start()
+    scratch.may_fail = True  # it stops with noise
+    said = original.wait_to_say("takes no part in decisions any more: .* is a copy of that of the master at")
+    assert f"localhost:{copy.port}" in said
+    assert "Stop one of the two" in said
+    assert check_cluster([*rest, copy]) == cluster
+    copy.kill()
+    assert check_cluster(rest, 3) == cluster
+    assert original.believes()["failed"]
+
+
+def test_a_removed_master_comes_back(scratch: Scratch, masters: list[Daemon]) -> None:
+    cluster = wait_for_cluster(masters)
+    removed = followers(masters)[0]
+    rest = [master for master in masters if master is not removed]
+    removed.kill()
+    answer = rest[0].ask(f"/cluster/remove?node=localhost:{removed.port}", method="POST")
+    assert answer is not None
+    assert answer.status == 200
+    wait_for_cluster(rest)
+    removed.start()
+    scratch.may_fail = True  # it may stop with noise
+    said = removed.wait_to_say("the cluster has removed this master; to let it join anew, stop it, move .* away")
+    assert re.search(r"raft\.sqlite3 away, and start it with --peers=localhost:\d+", said)
+    assert check_cluster(rest) == cluster
+    folder = scratch.folder / str(masters.index(removed) + 1)
+    removed.kill()
+    for path in folder.glob("raft.sqlite3*"):  # as it was told to
+        path.rename(path.with_name(f"old {path.name}"))
+    removed.start()
+    assert check_cluster(masters) == cluster
 
 
 # ------------------------------------------------------------------ two that begin by themselves
@@ -199,6 +248,11 @@ def test_two_clusters_that_are_told_of_each_other(scratch: Scratch) -> None:
         master.restart(
             scratch.line(f"weedtw master -port={9332 + number} -mdir=./{number} -peers=localhost:9333,localhost:9334")
         )
-    for master, other in zip(masters, reversed(clusters), strict=True):
-        print(master.wait_to_say(other))
+    for master, own, other in zip(masters, clusters, reversed(clusters), strict=True):
+        check_says_stranger(master, own, other)
     assert [check_cluster([master]) for master in masters] == clusters
+    masters[1].kill()
+    for path in (scratch.folder / "2").glob("raft.sqlite3*"):  # as they say
+        path.rename(path.with_name(f"old {path.name}"))
+    masters[1].start()
+    assert wait_for_cluster(masters) == clusters[0]

@@ -25,7 +25,6 @@ def start(scratch: Scratch, number: int, peers: str) -> Daemon:
     [
         pytest.param(["12", "12"], id="two"),
         pytest.param(["1234", "1234", "1234", "1234"], id="four"),
-        pytest.param(["321", "213", "132"], id="reordered"),
         pytest.param(["12", "123", "123"], id="one knows less"),
         pytest.param(["123", "12", "13"], id="one knows all"),
     ],
@@ -34,8 +33,8 @@ def test_at_once(scratch: Scratch, volume: Daemon, peers: list[str]) -> None:
     check_cluster([start(scratch, number, named) for number, named in enumerate(peers, 1)])
 
 
-def test_spelled_differently(scratch: Scratch, volume: Daemon) -> None:
-    spellings = ("localhost:9333,127.0.0.1:9334", "127.0.0.1:9333,LOCALHOST:9334", "localhost:9334,Localhost:9333")
+def test_in_another_order_and_spelling(scratch: Scratch, volume: Daemon) -> None:
+    spellings = ("localhost:9333,127.0.0.1:9334", "LOCALHOST:9334,127.0.0.1:9333", "localhost:9334,Localhost:9333")
     check_cluster(
         [
             scratch.start(f"weedtw master -port={port} -mdir=./{port} -peers={peers},localhost:9335")

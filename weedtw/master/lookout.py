@@ -35,9 +35,13 @@ class Lookout:
 
     async def look(self, hints: Iterable[str] = ()) -> None:
         """Ask once around; `hints` are more addresses that somebody has given."""
-        for belief in await ask_all(self.peers, self._whom(hints)):
+        beliefs = await ask_all(self.peers, self._whom(hints))
+        for belief in beliefs:
             self._heard.update(canonical((belief.asked,)))
             self._hear_of(belief)
+        own = self.node.identity
+        places = {belief.reached.get(own.node, self.address) for belief in beliefs if belief.cluster == own.cluster}
+        await self._meet_twins(place for place in places if not is_same(place, self.address))
 
     def _whom(self, hints: Iterable[str]) -> list[str]:
         """While a member cannot be reached, or nobody leads: whoever may know.  Else: those not heard of yet."""
@@ -79,6 +83,22 @@ class Lookout:
         self._complain(f"the cluster has removed this master; {way_back}")
         if leader.term > self.node.core.term:
             self.node.retire(StoreFailed(self.path, f"the cluster has gone on without this master; {way_back}"))
+
+    async def _meet_twins(self, places: Iterable[str]) -> None:
+        """The others say that they reach this node elsewhere.
+
+        They may not have noticed yet that it has moved; but when somebody answers there under its name, one of the
+        two has a copy of the other's folder.  Whose memory is the newer one is not known, and the others speak with
+        that one: so this one takes part no more.
+        """
+        for twin in await ask_all(self.peers, places):
+            if twin.node == self.node.identity.node:
+                reason = (
+                    f"is a copy of that of the master at {twin.address}, or that one's is of this: both run as node "
+                    f"{twin.node}, and the other masters speak with that one. Stop one of the two, and for a further "
+                    "master start with an empty folder"
+                )
+                self.node.retire(StoreFailed(self.path, reason))
 
     def _learn(self, node_id: str, address: str) -> None:
         """Somebody knows a member at that address; it counts when this one cannot find it."""
