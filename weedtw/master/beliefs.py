@@ -99,7 +99,7 @@ async def ask(peers: PeerAgent, address: str) -> Belief:
             reached={_text(m, "node"): _text(m, "address") for m in members if m.get("connected") is True},
             ballot=int((answer.get("founding") or {}).get("ballot", 0)),
         )
-    except (BadRequest, TypeError, AttributeError, ValueError) as error:
+    except (BadRequest, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise PeerError(address, f"does not answer as a master of weedtw does ({error})") from error
 
 

@@ -246,7 +246,7 @@ class Entrance:
                     await self._pause(REFUSED_PAUSE)
                     return
                 continue
-            except (KeyError, WeedError) as error:
+            except (KeyError, TypeError, WeedError) as error:
                 self._wait_for(f"{belief.asked} answers in a way that is not understood: {error}")
                 continue
             if self._storage is None:
