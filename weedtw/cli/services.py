@@ -6,6 +6,7 @@ Each daemon's code is imported only when it is wanted: `weedtw volume` loads not
 from typing import Any
 
 from weedtw.cli.daemon import Daemon, DaemonService
+from weedtw.cli.lean import make_lean
 from weedtw.cli.steady import make_steady
 from weedtw.config import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.load import Loaded
@@ -14,6 +15,7 @@ from weedtw.config.load import Loaded
 def make_daemon(program: str, loaded: Loaded, reactor: Any) -> Daemon:
     """The daemon that a configuration describes; `program` is its name in error messages."""
     make_steady(reactor)
+    make_lean(reactor)
     config = loaded.config
     services: list[DaemonService] = []
     if isinstance(config, MasterConfig | ServerConfig):
