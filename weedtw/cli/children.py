@@ -95,9 +95,9 @@ class Children:
             if not self._gone(child, deadline):
                 os.kill(child.pid, signal.SIGKILL)
                 child._process.wait()
-                complaints.append(f"the {child.name} did not end within {_PATIENCE:g} s of SIGTERM and was killed")
+                complaints.append(f"{child.name} did not end within {_PATIENCE:g} s of SIGTERM and was killed")
             elif child._process.returncode != 0:
-                complaints.append(f"the {child.name} {child.ended()}")
+                complaints.append(f"{child.name} {child.ended()}")
         self.running.clear()
         return complaints
 

@@ -156,7 +156,7 @@ class Demo:
         """Ask for ids while the leader is killed, and tell how long there were none; who was killed."""
         from twisted.internet.defer import Deferred
 
-        print("\nAsking each master in turn for file ids, without a pause ...")
+        print("\nAsking each master in turn for one file id after the other ...")
         asker = Asker(self.reactor, cluster.peers, cluster.masters)
         asking = Deferred.fromCoroutine(asker.run())
         try:
