@@ -136,8 +136,9 @@ def since_4(number: int, peers: str) -> str:
     return SINCE_4.strip().replace("\n", " ").format(port=9332 + number, peers=peers)
 
 
-def test_masters_as_seaweedfs_4_starts_them(scratch: Scratch) -> None:
-    peers = "127.0.0.1:9333,127.0.0.1:9334,127.0.0.1:9335"
+@pytest.mark.parametrize("grpc", ["", ".1{port}"], ids=["one port each", "gRPC ports too"])
+def test_masters_as_seaweedfs_4_starts_them(scratch: Scratch, grpc: str) -> None:
+    peers = ",".join(f"127.0.0.1:{port}{grpc.format(port=port)}" for port in (9333, 9334, 9335))
     masters = [scratch.start(since_4(number, peers)) for number in (1, 2, 3)]
     cluster = wait_for_cluster(masters)
     scratch.start("weedtw volume -ip=127.0.0.1 -port=8080 -dir=./v -mserver=" + peers)
