@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 _FLUSH = 64 * 1024  # bytes of answers that are sent together
+_LARGE = 32 * 1024  # bytes that are worth a call into the kernel of their own
 _EMPTY_LINES = 4  # before a request line; more of them are no HTTP
 
 
@@ -112,7 +113,12 @@ class HttpChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
         if self.phase is Phase.HEAD and self._hot is not None and not self._in and not self._stepping:
-            taken = self._answer_hot(data)
+            try:
+                taken = self._answer_hot(data)
+            except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told, the log has it
+                self.log.failure("answering a hot request")
+                self._refuse(error)
+                return
             if taken == len(data):
                 return
             data = data[taken:]
@@ -440,9 +446,12 @@ class HttpChannel(HTTPChannel):
         self.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport."""
-        self._unsent += len(data)
-        self.transport.write(data)
+        """Hand bytes to the transport; a large piece goes to the socket as far as that takes it."""
+        if self._straight and len(data) >= _LARGE:
+            data = send(self.transport, data)
+        if data:
+            self._unsent += len(data)
+            self.transport.write(data)
 
     def writeSequence(self, iovec: list[bytes]) -> None:
         """Hand several byte strings to the transport."""

@@ -235,6 +235,10 @@ class Volume:
         """Whether there is a live needle of that key, expired or not."""
         return self.generation.needles.get(key) is not None
 
+    def knows(self, key: int) -> bool:
+        """Whether there is a needle of that key, or was one since the last vacuum."""
+        return self.generation.needles.find(key) is not None
+
     def has_expired(self, needle: Needle) -> bool:
         """Whether the needle's time to live, or the volume's if it has none of its own, is over."""
         ttl = needle.ttl or self.ttl

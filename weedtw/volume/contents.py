@@ -16,6 +16,7 @@ from weedtw.formats.needle import matches
 from weedtw.volume.compression import Inflater, NotGzip
 
 PIECE = 256 * 1024  # bytes
+_AT_ONCE = 8  # pieces that are read in a row if the page cache has them
 
 Run = Callable[..., Coroutine[Any, Any, Any]]  # runs a blocking function in a thread
 
@@ -63,10 +64,13 @@ class Source(Protocol):
     def pread(self, start: int, length: int) -> bytes:
         """Bytes of the data from `start` on; raises Damaged when they are not there."""
 
+    def pread_cached(self, start: int, length: int) -> bytes | None:
+        """The same without waiting for a disk; None when that cannot be.  Not blocking."""
+
 
 @attrs.frozen(eq=False)
 class OnDisk:
-    """A record's data, read in a thread piece by piece; checked when all of it is read."""
+    """A record's data, read piece by piece, in threads or from the page cache; checked when all of it is read."""
 
     source: Source
     run: Run
@@ -79,8 +83,14 @@ class OnDisk:
     async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         is_whole = (start, stop) == (0, self.size)
         checksum = 0
-        for at in range(start, stop, PIECE):
-            piece, checksum = await self.run(self._read, at, min(PIECE, stop - at), checksum)
+        for number, at in enumerate(range(start, stop, PIECE)):
+            length = min(PIECE, stop - at)
+            # A thread at times even if all is cached: others are to be answered meanwhile.
+            piece = self.source.pread_cached(at, length) if number % _AT_ONCE else None
+            if piece is not None:
+                checksum = crc32c(piece, checksum)
+            else:
+                piece, checksum = await self.run(self._read, at, length, checksum)
             if is_whole and at + PIECE >= stop and not matches(self.source.checksum, checksum):
                 raise Damaged(self.what, "the data does not have the checksum it was written with")
             yield piece

@@ -6,6 +6,7 @@ from typing import Final
 import attrs
 
 from weedtw.errors import WeedError
+from weedtw.formats.fileid import MAX_KEY
 from weedtw.http.hot import PLAIN, Meaning, Reply
 from weedtw.storage.store import Store
 from weedtw.volume.hotread import HotReads
@@ -39,6 +40,8 @@ class HotFiles:
         key, cookie = int(digits[:-8], 16), int(digits[-8:], 16)
         if delta is not None:
             key += int(delta)
+            if key > MAX_KEY:
+                return None
         try:
             if method in {b"GET", b"HEAD"}:
                 if meaning.names is not PLAIN or query is not None or body:

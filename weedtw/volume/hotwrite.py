@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from weedtw.errors import WeedError
 from weedtw.formats.needle import Needle
 from weedtw.http.hot import Later, Meaning, Reply, error_answer
+from weedtw.http.multipart import is_form
 from weedtw.http.requests import SERVER
 from weedtw.http.responses import render_json
 from weedtw.storage.brisk import Appended
@@ -63,7 +64,7 @@ class HotWrites:
         found: tuple[Shape, Data] | None
         if boundary:
             found = self._of_form(body, boundary) if method == b"POST" and meaning.names == _TYPED else None
-        elif method == b"PUT" or meaning.names == _TYPED:
+        elif method == b"PUT" or (meaning.names == _TYPED and not is_form(meaning.fields[_FORM])):
             found = self._of_body(meaning, body)
         else:
             found = None
@@ -91,7 +92,7 @@ class HotWrites:
 
     def _replicated(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Reply:
         """Write it to all copies, if it is new and they are known."""
-        decided = self._decided(shape, data)
+        decided = None if volume.knows(key) else self._decided(shape, data)
         if decided is None:
             return None
         flags, stored = decided

@@ -88,12 +88,12 @@ class Needles:
         """The address of the copy that puts changes of this file in order; None when this server may.
 
         Two servers that change a file at the same time would leave its copies different, each with the change that
-        reached it last.  So what is there already is changed through one copy only, the one with the lowest address.
+        reached it last.  So what is, or was, there is changed through one copy only, the one with the lowest address.
         New files are written through any: an id is given to one client.  Raises VolumeNotFound, Unavailable.
         """
         volume = self.find(file_id.volume_id)
         copies = volume.replication.copies
-        if copies == 1 or not volume.has(file_id.key):
+        if copies == 1 or not volume.knows(file_id.key):
             return None
         others = await self.replicator.others(volume.id, copies)
         first = min((self.replicator.address, *others))

@@ -44,6 +44,14 @@ class RecordData:
             raise Damaged(self.dat.path, f"ends at {self.offset + start + len(piece)}, within a needle")
         return piece
 
+    def pread_cached(self, start: int, length: int) -> bytes | None:
+        """The same from the page cache; None when it does not have all of it."""
+        try:
+            piece = self.dat.read_cached(length, self.offset + start)
+        except OSError:
+            return None  # which `pread` meets as well, and names
+        return None if piece is None else bytes(piece)
+
 
 def open_cached(volume: Volume, file_id: FileId) -> Opened | None:
     """Open a small file without waiting for the disk; None when that cannot be.  Raises as `Volume.read`."""
