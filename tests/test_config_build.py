@@ -343,8 +343,8 @@ class ErrorTests(SynchronousTestCase):
             ("volume", "-dir=/1,", "--dir: '/1,' is not a list of folders such as ./1,./2"),
             ("volume", "-dir=", "--dir: '' is not a list of folders such as ./1,./2"),
             ("volume", "-max=-1", "--max: '-1' is not one count of volumes, or one for each --dir, such as 7,20"),
-            ("volume", "-index=leveldb", "--index: 'leveldb' is not memory, the one kind there is; "
-             "it takes at most 17 bytes a file"),
+            ("volume", "-index=sorted", "--index: 'sorted' is not memory or lmdb "
+             "(which leveldb, leveldbMedium and leveldbLarge mean as well)"),
             ("volume", "-offsetBytes=6", "--offsetBytes: '6' is not 4 or 5"),
             ("volume", "-readMode=x", "--readMode: 'x' is not local, proxy or redirect"),
             ("volume", "-mserver=localhost:8080", "--mserver: localhost:8080 is this volume server itself; "

@@ -5,13 +5,14 @@ ConfigError, each one sentence that names the option where it was said and what 
 """
 
 import os.path
+from importlib.util import find_spec
 from typing import Any
 
 import attrs
 
 from weedtw.config import addresses, kinds
 from weedtw.config.arguments import Settings
-from weedtw.config.model import FolderConfig, MasterConfig, ServerConfig, VolumeConfig, join_address
+from weedtw.config.model import FolderConfig, IndexKind, MasterConfig, ServerConfig, VolumeConfig, join_address
 from weedtw.config.network import Network
 from weedtw.config.options import MASTER, OPTIONS, VOLUME, Option
 from weedtw.errors import ConfigError, WeedError
@@ -144,12 +145,21 @@ def _volume(values: Values, ip: str) -> VolumeConfig:
         min_free_space=values["minFreeSpace"],
         white_list=values["whiteList"] or (),
         fsync=values["fsync"],
+        index=_index(values),
         offset_width=int(values["offsetBytes"]),
         idle_timeout=values["idleTimeout"],
         concurrent_upload_limit_mb=values["concurrentUploadLimitMB"],
         concurrent_download_limit_mb=values["concurrentDownloadLimitMB"],
         pulse_seconds=values["pulseSeconds"],
     )
+
+
+def _index(values: Values) -> IndexKind:
+    """Where maps are kept; raises ConfigError when what that takes is not installed."""
+    kind: IndexKind = values["index"]
+    if kind == "lmdb" and find_spec("lmdb") is None:
+        raise values.error("index", "lmdb needs the package lmdb, which is not installed: pip install 'weedtw[lmdb]'")
+    return kind
 
 
 # ------------------------------------------------------------------ folders

@@ -11,6 +11,7 @@ import attrs
 from weedtw.formats.replication import ReplicaPlacement
 
 ReadMode = Literal["local", "proxy", "redirect"]
+IndexKind = Literal["memory", "lmdb"]
 
 
 def join_address(host: str, port: int) -> str:
@@ -108,6 +109,7 @@ class VolumeConfig:
     min_free_space: MinFree = MinFree()
     white_list: tuple[str, ...] = ()  # addresses and networks; empty: everybody
     fsync: bool = False
+    index: IndexKind = "memory"  # where the maps from keys to places are kept
     offset_width: int = 4  # bytes an offset takes in the index of a new volume: 4 or 5
     idle_timeout: float = 30.0
     concurrent_upload_limit_mb: int = 0  # 0: no limit

@@ -48,7 +48,12 @@ REPLICATION = Kind(
     lambda text: ReplicaPlacement.parse(text or "000"),
 )
 
-INDEX = Kind("memory, the one kind there is; it takes at most 17 bytes a file", kinds.choice("memory").parse)
+INDEX = Kind(
+    "memory or lmdb (which leveldb, leveldbMedium and leveldbLarge mean as well)",
+    lambda text: (
+        "lmdb" if text in {"leveldb", "leveldbMedium", "leveldbLarge"} else kinds.choice("memory", "lmdb").parse(text)
+    ),
+)
 
 _SHARED = (
     Option("ip", kinds.HOST, "", "address by which others reach this server; empty: found out, see below"),
@@ -117,7 +122,12 @@ VOLUME_OPTIONS = (
         "proxy",
         "a file on another server: local answers 404, proxy fetches it, redirect sends the client there",
     ),
-    Option("index", INDEX, "memory", "where the map from keys to places is kept"),
+    Option(
+        "index",
+        INDEX,
+        "memory",
+        "map from keys to places: memory takes at most 17 bytes a file; lmdb is on disk, and needs the package lmdb",
+    ),
     Option("offsetBytes", kinds.choice("4", "5"), "4", "offset size of new volumes: 4 (up to 32 GB) or 5 (8 TB)"),
     Option("fsync", kinds.BOOL, "false", "answer a write only when it is on the disk"),
     Option("fileSizeLimitMB", kinds.integer(1, 4095), "256", "largest file that is taken"),
@@ -176,7 +186,7 @@ IGNORED: Mapping[str, tuple[Ignored, ...]] = {
         Ignored("maintenanceMBps", "vacuums are not throttled"),
         Ignored("hasSlowRead", "a read that would wait for the disk never holds up others", flag=True),
         Ignored("readBufferSizeMB", "large files are streamed in small pieces"),
-        Ignored("index.leveldbTimeout", "the index is kept in memory"),
+        Ignored("index.leveldbTimeout", "an index on disk stays open"),
         Ignored("inflightUploadDataTimeout", "an idle connection is closed after --idleTimeout"),
         Ignored("inflightDownloadDataTimeout", "an idle connection is closed after --idleTimeout"),
         Ignored("preStopSeconds", "a stopping server leaves the writable set at once"),

@@ -14,7 +14,9 @@ from weedtw.formats.idx import TOMBSTONE, Rows, max_volume_size, pack_row, unpac
 from weedtw.formats.needle import HEADER_SIZE, Needle, pack_vector, record_length, unpack, unpack_header
 from weedtw.formats.superblock import SuperBlock
 from weedtw.storage.fileops import Buffer, DiskFile
-from weedtw.storage.needlemap import NeedleMap, Place
+from weedtw.storage.maps import AnyMap
+from weedtw.storage.mark import Mark
+from weedtw.storage.needlemap import Place
 from weedtw.storage.scan import deletion_record
 
 _LAST_SANE_NS: Final = 2**63  # in the year 2262
@@ -38,7 +40,7 @@ class Generation:
 
     dat: DiskFile
     idx: DiskFile | None  # None when nothing may be appended
-    needles: NeedleMap
+    needles: AnyMap
     superblock: SuperBlock
     dat_size: int
     idx_size: int
@@ -85,6 +87,12 @@ class Generation:
         rows = (pack_row(key, place.offset, place.size, width) for key, place in self.needles.items())
         return b"".join(rows)[start:end]
 
+    def mark(self) -> Mark:
+        """How far the index is.  Call under the lock; raises OSError."""
+        assert self.idx is not None, "there is no index that could go on"
+        revision, width = self.superblock.compaction_revision, self.needles.offset_width
+        return Mark.of(revision, width, self.idx, self.idx_size, self.dat_size, self.last_append_at_ns)
+
     def place_before(self, key: int, place: Place) -> Place | None:
         """Where the key's needle was before the one at `place`, by the index file; None when there was none."""
         rows: Rows = unpack_rows(self.index_rows(), self.needles.offset_width)
@@ -124,9 +132,7 @@ class Generation:
             self.needles.put(key, offset, size)
         else:
             self.needles.delete(key)
-        if self.needles.wants_merge():
-            self.needles.begin_merge()
-            self.needles.end_merge(self.needles.merged())
+        self.needles.settle()
 
     def append(self, buffers: Sequence[Buffer], key: int, size: int) -> int:
         """Append a record and its index row, or neither; return the record's offset."""

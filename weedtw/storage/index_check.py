@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from weedtw.formats.idx import ROW_SIZES, Rows, guess_offset_width, max_volume_size, unpack_rows
-from weedtw.formats.needle import unpack_header
+from weedtw.formats.needle import HEADER_SIZE, unpack_header
 from weedtw.storage.scan import Scanner, content_end, record_lengths
 
 _SAMPLE: Final = 32
@@ -31,6 +31,11 @@ class CheckedIndex:
     foreign: str = ""  # why the rows are not of this .dat; "" when they are
     share_right: float = 1.0  # of the rows in the sample
 
+    @property
+    def size(self) -> int:
+        """Bytes of the rows that hold."""
+        return len(self.rows.keys) * ROW_SIZES[self.offset_width]
+
 
 def check_index(data: bytes, scanner: Scanner, first_record: int, *, width: int | None, default: int) -> CheckedIndex:
     """Check index `data` against the .dat that `scanner` reads, whose records begin at `first_record`.
@@ -47,6 +52,16 @@ def check_index(data: bytes, scanner: Scanner, first_record: int, *, width: int 
         if not other.foreign and not other.dropped and len(other.rows.keys):
             return other
     return checked
+
+
+def last_append_at_ns(scanner: Scanner, checked: CheckedIndex) -> int:
+    """The time of the last record that the index describes; 0 when there is none or it has no time."""
+    offsets = checked.rows.offsets
+    if not len(offsets) or scanner.version != 3:
+        return 0
+    last = int(np.argmax(offsets))
+    offset, size = int(offsets[last]), max(int(checked.rows.sizes[last]), 0)
+    return int.from_bytes(scanner.read(offset + HEADER_SIZE + size + 4, 8)) if offset else 0
 
 
 def _check(data: bytes, scanner: Scanner, first_record: int, width: int) -> CheckedIndex:

@@ -87,7 +87,7 @@ def _remove_rest(files: VolumeFiles, ops: FileOps) -> None:
     ]
     for path in paths:
         remove_if_there(ops, path)
-    if os.path.isdir(files.leveldb):
-        shutil.rmtree(files.leveldb)
+    for folder in filter(os.path.isdir, (files.leveldb, *files.map_folders())):
+        shutil.rmtree(folder)
     for folder in {files.folder, files.idx_folder}:
         ops.sync_folder(folder)

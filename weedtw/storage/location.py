@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import attrs
 
 from weedtw.config.folders import make_folder
+from weedtw.config.model import IndexKind
 from weedtw.errors import StorageError
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
@@ -63,6 +64,7 @@ class DiskLocation:
     clock: Callable[[], float] = attrs.field(kw_only=True)  # unix seconds
     ops: FileOps = attrs.field(factory=FileOps, kw_only=True)
     offset_width: int = attrs.field(default=4, kw_only=True)  # of new volumes, bytes
+    index: IndexKind = attrs.field(default="memory", kw_only=True)  # where needle maps are kept
     uuid: str = attrs.field(default="", init=False)  # of the folder, once it is open
     volumes: dict[int, Volume] = attrs.field(factory=dict, init=False)  # those that are served
     problems: list[Problem] = attrs.field(factory=list, init=False)  # what is here and not served
@@ -143,6 +145,7 @@ class DiskLocation:
                 ops=self.ops,
                 disk_id=self.disk_id,
                 disk_type=self.disk_type,
+                index=self.index,
             )
         except StorageError as error:
             return error
@@ -161,6 +164,7 @@ class DiskLocation:
             ops=self.ops,
             disk_id=self.disk_id,
             disk_type=self.disk_type,
+            index=self.index,
         )
         self.volumes[volume_id] = volume
         self._mark(volume)

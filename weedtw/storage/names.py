@@ -9,6 +9,7 @@
 and, made by this program alone:
 
     BASE.dat.cut-N  BASE.idx.cut-N  BASE.vif.cut-N   what a repair took away
+    BASE.lmdb-REVISION/   the needle map, derived from the index
     BASE.dat.gone   the volume was deleted, but its files are not all gone yet
 """
 
@@ -106,6 +107,17 @@ class VolumeFiles:
     @property
     def leveldb(self) -> str:
         return self._beside_idx(".ldb")
+
+    def map_folder(self, revision: int) -> str:
+        """Where the needle map on disk of that revision of the volume is."""
+        return self._beside_idx(f".lmdb-{revision}")
+
+    def map_folders(self) -> list[str]:
+        """All needle maps on disk that there are."""
+        prefix = f"{self.base}.lmdb-"
+        return [
+            os.path.join(self.idx_folder, name) for name in os.listdir(self.idx_folder) if name.startswith(prefix)
+        ]
 
     def kept(self) -> list[str]:
         """The paths of what repairs took away."""

@@ -16,7 +16,7 @@ A deleted needle keeps its place, with its size inverted (`~size`): it can still
 Beware of plain integers in `searchsorted`: numpy would convert the whole column at every call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import attrs
@@ -24,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from weedtw.formats.idx import Rows
+from weedtw.storage.mark import Mark
+from weedtw.storage.scan import record_lengths
 
 _UNIT_SHIFT: Final = 3  # offsets count in units of 8 bytes
 _SIZE_MASK: Final = 0xFFFF_FFFF
@@ -71,21 +73,37 @@ class _Layers(NamedTuple):
     base: _Columns
 
 
-class Snapshot(NamedTuple):
+@attrs.define(eq=False)
+class Snapshot:
     """A needle map at one moment."""
 
     layers: _Layers
     offset_width: int
+    _live: Live | None = None
 
     def live(self) -> Live:
         """All needles that were there then; the columns are the caller's.  Takes a while, and no lock."""
-        base = self.layers.base
-        for recent in (self.layers.merging, self.layers.recent):
-            base = _merge(base, recent, self.offset_width)
-        offsets = base.offsets()
-        there = np.flatnonzero(base.sizes >= 0)
-        there = there[np.argsort(offsets[there], kind="stable")]
-        return Live(base.keys[there], offsets[there], base.sizes[there])
+        if self._live is None:
+            base = self.layers.base
+            for recent in (self.layers.merging, self.layers.recent):
+                base = _merge(base, recent, self.offset_width)
+            offsets = base.offsets()
+            there = np.flatnonzero(base.sizes >= 0)
+            there = there[np.argsort(offsets[there], kind="stable")]
+            self._live = Live(base.keys[there], offsets[there], base.sizes[there])
+        return self._live
+
+    def pieces(self, _read: Callable[[int, int], bytes], _idx_size: int) -> Iterator[Live]:
+        """The same, in one piece."""
+        yield self.live()
+
+    def room(self, version: int) -> tuple[int, int]:
+        """(bytes of their records, how many they are)."""
+        sizes = self.live().sizes
+        return int(record_lengths(sizes, version).sum()), len(sizes)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @attrs.define
@@ -113,6 +131,16 @@ class Counters:
         self.max_key = max(self.max_key, key)
         if before is not None:
             self.deleted_bytes += before.size
+
+    def plus(self, more: Self, known: Self) -> "Counters":
+        """Counters of these rows and `more`, of which `known` are counted in both."""
+        return Counters(
+            self.file_count + more.file_count - known.file_count,
+            self.content_bytes + more.content_bytes - known.content_bytes,
+            self.deleted_count + more.deleted_count - known.deleted_count,
+            self.deleted_bytes + more.deleted_bytes - known.deleted_bytes,
+            max(self.max_key, more.max_key),
+        )
 
 
 class NeedleMap:
@@ -226,7 +254,7 @@ class NeedleMap:
         limit = min(max(len(base.keys) >> _MERGE_SHARE, _SMALLEST_MERGE), _LARGEST_MERGE)
         return len(recent) >= limit and not merging
 
-    def begin_merge(self) -> None:
+    def begin_merge(self, _mark: Callable[[], Mark] | None = None) -> None:
         """Under the lock: from now on what is written goes to a new dict."""
         recent, merging, base = self._layers
         assert not merging, "a merge is under way"

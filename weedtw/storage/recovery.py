@@ -17,14 +17,16 @@ from typing import Final
 import attrs
 import numpy as np
 
+from weedtw.config.model import IndexKind
 from weedtw.errors import Damaged, StorageError
 from weedtw.formats.idx import ROW_SIZES, unpack_rows
-from weedtw.formats.needle import HEADER_SIZE
 from weedtw.formats.superblock import BASE_SIZE, SuperBlock
 from weedtw.formats.vif import VolumeInfo
 from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there, write_whole
 from weedtw.storage.generation import Generation
-from weedtw.storage.index_check import CheckedIndex, check_index
+from weedtw.storage.index_check import CheckedIndex, check_index, last_append_at_ns
+from weedtw.storage.mapped import open_mapped
+from weedtw.storage.maps import load_map, remove_maps
 from weedtw.storage.mend import Mender
 from weedtw.storage.names import VolumeFiles, free_cut_name
 from weedtw.storage.needlemap import NeedleMap
@@ -49,14 +51,16 @@ class OpenedVolume:
     distrust: str  # why the volume takes no writes; "" when it does
 
 
-def open_files(files: VolumeFiles, ops: FileOps, *, offset_width: int, now_ns: int) -> OpenedVolume:
+def open_files(
+    files: VolumeFiles, ops: FileOps, *, offset_width: int, now_ns: int, index: IndexKind = "memory"
+) -> OpenedVolume:
     """Open, check and mend a volume's files.
 
-    `offset_width` counts where nothing else tells.  Raises StorageError when there is no volume, Damaged when its
-    super block cannot be read; any lesser damage is told in `distrust`.
+    `offset_width` counts where nothing else tells, `index` is where the map is kept.  Raises StorageError when there
+    is no volume, Damaged when its super block cannot be read; any lesser damage is told in `distrust`.
     """
     try:
-        return _Recovery(files, ops, offset_width, now_ns).run()
+        return _Recovery(files, ops, offset_width, now_ns, index).run()
     except OSError as error:
         raise StorageError(
             str(error.filename or files.dat), f"cannot be opened: {error.strerror or error}"
@@ -71,6 +75,7 @@ class _Reading:
     superblock: SuperBlock
     checked: CheckedIndex
     survey: Survey
+    idx_size: int  # bytes of the index rows that hold
     rebuild: str = ""  # why the index is made anew
     distrust: str = ""
 
@@ -81,6 +86,7 @@ class _Recovery:
     ops: FileOps
     offset_width: int
     now_ns: int
+    index: IndexKind
     repairs: list[Repair] = attrs.Factory(list)
     locked: str = ""  # why the files cannot be changed
 
@@ -112,7 +118,16 @@ class _Recovery:
             idx_size=idx.size() if idx else 0,
             last_append_at_ns=reading.survey.last_append_at_ns,
         )
+        self._choose_map(generation)
         return OpenedVolume(self.files, info, generation, self.repairs, distrust)
+
+    def _choose_map(self, generation: Generation) -> None:
+        """Have the map where it is wanted, unless the volume is only read; remove what is not used."""
+        revision = generation.superblock.compaction_revision
+        is_elsewhere = isinstance(generation.needles, NeedleMap)
+        remove_maps(self.files, revision, keep=not is_elsewhere)
+        if self.index != "memory" and is_elsewhere and generation.idx is not None:
+            generation.needles = load_map(self.index, self.files, generation.idx, generation.mark())
 
     # -------------------------------------------------------------- reading
 
@@ -140,13 +155,17 @@ class _Recovery:
         superblock = SuperBlock.unpack(dat.read(_MAX_SUPERBLOCK, 0), path=dat.path)
         scanner = Scanner(dat, dat.size(), superblock.version, now_ns=self.now_ns)
         width = (info.bytes_offset or None) if info else None
+        if self.index != "memory" and width is not None and not self.locked:
+            mapped = self._read_mapped(dat, superblock, scanner, width)
+            if mapped is not None:
+                return mapped
         data = self._read_index(self.files.idx)
         checked = self._check(data or b"", scanner, superblock.size, width)
         if checked.foreign and self._adopt_compacted_index(scanner, superblock.size, width):
             data = self._read_index(self.files.idx)
             checked = self._check(data or b"", scanner, superblock.size, width)
         if not checked.foreign:
-            reading = _Reading(dat, superblock, checked, _survey(scanner, checked))
+            reading = _Reading(dat, superblock, checked, _survey(scanner, checked), checked.size)
             reading.survey.run(suspect_last=data is not None)
             if data is None:
                 reading.rebuild = "there was none"
@@ -154,12 +173,26 @@ class _Recovery:
             return reading
         return self._read_without_index(dat, superblock, scanner, checked)
 
+    def _read_mapped(self, dat: DiskFile, superblock: SuperBlock, scanner: Scanner, width: int) -> _Reading | None:
+        """The same through the map on disk; None when anything is not as it should be."""
+        idx = self._open(self.files.idx)
+        if idx is None or self.locked:
+            return None
+        folder = self.files.map_folder(superblock.compaction_revision)
+        mapped = open_mapped(folder, idx, scanner, superblock, width)
+        if mapped is None:
+            return None
+        survey = Survey(scanner, mapped.needles, mapped.end, mapped.last_append_at_ns)
+        survey.run(suspect_last=True)
+        checked = attrs.evolve(self._check(b"", scanner, superblock.size, width), end=mapped.end)
+        return None if survey.doubt else _Reading(dat, superblock, checked, survey, mapped.idx_size)
+
     def _read_without_index(
         self, dat: DiskFile, superblock: SuperBlock, scanner: Scanner, checked: CheckedIndex
     ) -> _Reading:
         """The index contradicts the data: believe the data if it is whole, else what more speaks for."""
         nothing = self._check(b"", scanner, superblock.size, checked.offset_width)
-        reading = _Reading(dat, superblock, nothing, _survey(scanner, nothing), rebuild=checked.foreign)
+        reading = _Reading(dat, superblock, nothing, _survey(scanner, nothing), 0, rebuild=checked.foreign)
         reading.survey.run(suspect_last=False)
         is_believed = checked.share_right >= _MOSTLY
         if not reading.survey.doubt and not (is_believed and _differs_in_keys_alone(checked, reading.survey)):
@@ -212,8 +245,7 @@ class _Recovery:
 
     def _mend_index(self, mender: Mender, reading: _Reading) -> DiskFile:
         idx = DiskFile(self.ops, self.files.idx)
-        checked, survey = reading.checked, reading.survey
-        size = len(checked.rows.keys) * ROW_SIZES[checked.offset_width]
+        checked, survey, size = reading.checked, reading.survey, reading.idx_size
         if checked.dropped or checked.torn:
             whole = size + checked.dropped * ROW_SIZES[checked.offset_width]
             mender.cut_index(idx, size, whole, checked.dropped)
@@ -240,7 +272,7 @@ class _Recovery:
 
 def _survey(scanner: Scanner, checked: CheckedIndex) -> Survey:
     needles = NeedleMap.from_rows(checked.rows, checked.offset_width)
-    return Survey(scanner, needles, checked.end, _last_append_at_ns(scanner, checked))
+    return Survey(scanner, needles, checked.end, last_append_at_ns(scanner, checked))
 
 
 def _differs_in_keys_alone(checked: CheckedIndex, survey: Survey) -> bool:
@@ -255,13 +287,3 @@ def _differs_in_keys_alone(checked: CheckedIndex, survey: Survey) -> bool:
         return False
     same = (found.offsets[at] == offsets) & (np.maximum(found.sizes[at], 0) == np.maximum(sizes, 0))
     return bool(same.all())
-
-
-def _last_append_at_ns(scanner: Scanner, checked: CheckedIndex) -> int:
-    """The time of the last record that the index describes; 0 when there is none or it has no time."""
-    offsets = checked.rows.offsets
-    if not len(offsets) or scanner.version != 3:
-        return 0
-    last = int(np.argmax(offsets))
-    offset, size = int(offsets[last]), max(int(checked.rows.sizes[last]), 0)
-    return int.from_bytes(scanner.read(offset + HEADER_SIZE + size + 4, 8)) if offset else 0

@@ -22,7 +22,7 @@ import attrs
 
 from weedtw.formats.idx import TOMBSTONE, pack_row
 from weedtw.formats.needle import HEADER_SIZE, masked
-from weedtw.storage.needlemap import NeedleMap
+from weedtw.storage.maps import AnyMap
 from weedtw.storage.scan import Found, Gap, Meaning, Scanner
 
 _LARGEST_TAIL: Final = 1 << 31  # bytes; no record is longer
@@ -34,7 +34,7 @@ class Survey:
     """Walks the records from `end` on; `run` enters them in `needles` and makes the index rows that they lack."""
 
     scanner: Scanner
-    needles: NeedleMap
+    needles: AnyMap
     end: int  # where the next record goes, in bytes
     last_append_at_ns: int
     rows: bytearray = attrs.Factory(bytearray)
@@ -117,9 +117,7 @@ class Survey:
             self.needles.delete(found.key)
         else:
             self.needles.put(found.key, found.offset, found.size)
-        if self.needles.wants_merge():
-            self.needles.begin_merge()
-            self.needles.end_merge(self.needles.merged())
+        self.needles.settle()
         size = TOMBSTONE if deletion else found.size
         self.rows += pack_row(found.key, found.offset, size, self.needles.offset_width)
         self.count += 1

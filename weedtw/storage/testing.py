@@ -218,7 +218,7 @@ class PowerCutOps(CrashingOps):
         self._file_of: dict[str, int] = {}  # path -> number of the file that has this name now
         self._content: dict[int, bytes] = {}  # number -> what is on the disk of it
         self._entries: dict[str, int] = {}  # name -> number, on the disk
-        for name in os.listdir(folder):
+        for name in filter(lambda name: os.path.isfile(os.path.join(folder, name)), os.listdir(folder)):
             self._know(os.path.join(folder, name), on_disk=True)
         self._entries = {os.path.basename(path): number for path, number in self._file_of.items()}
 

@@ -11,7 +11,8 @@ is copied in full and in order, deletions too: from there on the new files tell 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Final
 
 import attrs
@@ -21,11 +22,13 @@ from weedtw.formats.idx import ROW_SIZES, pack_row, unpack_rows
 from weedtw.formats.needle import HEADER_SIZE, record_length, unpack, unpack_header
 from weedtw.storage.fileops import DiskFile
 from weedtw.storage.generation import AppendFailed, Generation
+from weedtw.storage.maps import MapSnapshot, load_map, remove_maps
 from weedtw.storage.needlemap import Live, NeedleMap
 from weedtw.storage.scan import record_lengths
 from weedtw.storage.swap import decide, discard, put_in_place, withdraw
 from weedtw.storage.volume import Volume
 
+_ROWS: Final = 1 << 20  # bytes of index rows that are gathered before they are written
 _RUN: Final = 1 << 22  # bytes copied at a time, unless one record is longer
 _MAX_REVISION: Final = 0xFFFF
 _ROUNDS: Final = 16  # of catching up before the volume is held up for the rest
@@ -57,8 +60,13 @@ def compact(volume: Volume) -> "Compaction":
             raise ReadOnlyVolume(volume.files.dat, reason)
         caught_up = source.idx_size
         snapshot = source.needles.snapshot()
-    live = snapshot.live()
-    _require_room(volume, source, live)
+    with closing(snapshot):
+        return _compacted(volume, source, snapshot, caught_up)
+
+
+def _compacted(volume: Volume, source: Generation, snapshot: MapSnapshot, caught_up: int) -> "Compaction":
+    _require_room(volume, source, snapshot)
+    remove_maps(volume.files, source.superblock.compaction_revision, keep=True)
     try:
         compaction = Compaction(volume, source, _new_generation(volume, source), caught_up)
     except FileExistsError as error:
@@ -66,7 +74,7 @@ def compact(volume: Volume) -> "Compaction":
     except OSError as error:
         raise StorageError(volume.files.compacted_dat, f"cannot be made: {error.strerror or error}") from error
     try:
-        compaction.copy(live)
+        compaction.copy(snapshot.pieces(source.index_rows, caught_up))
     except (OSError, AppendFailed) as error:
         compaction.cleanup()
         cause = error.cause if isinstance(error, AppendFailed) else error
@@ -87,17 +95,20 @@ class Compaction:
     caught_up: int  # bytes of the old index whose rows are in the new files
     is_over: bool = False  # put in place, or thrown away
 
-    def copy(self, live: Live) -> None:
+    def copy(self, pieces: Iterable[Live]) -> None:
         """Fill the new files."""
+        target = self.target
         rows = bytearray()
-        for run in _runs(live, self.source.version):
-            self._require_open()
-            rows += self._copy_run(live, run)
-        assert self.target.idx is not None, "new files can be written"
-        self.target.idx.write([rows], 0)
-        self.target.idx_size = len(rows)
-        width = self.target.needles.offset_width
-        self.target.needles = NeedleMap.from_rows(unpack_rows(bytes(rows), width), width)
+        for live in pieces:
+            for run in _runs(live, self.source.version):
+                self._require_open()
+                rows += self._copy_run(live, run)
+                if len(rows) >= _ROWS:
+                    self._write_rows(rows)
+        self._write_rows(rows)
+        assert target.idx is not None, "new files can be written"
+        target.needles = load_map(self.volume.index, self.volume.files, target.idx, target.mark())
+        width = target.needles.offset_width
         for _ in range(_ROUNDS):
             if self.source.idx_size - self.caught_up <= _LITTLE * ROW_SIZES[width]:
                 break
@@ -143,11 +154,13 @@ class Compaction:
         target.last_append_at_ns = self.source.last_append_at_ns
         volume.replace_generation(target)
         self.is_over = True
+        remove_maps(volume.files, target.superblock.compaction_revision, keep=True)
         return failure
 
     def _withdraw(self) -> None:
         """Go on with the old files; if it cannot be ruled out that the next start finds the new ones, read-only."""
         self.is_over = True
+        self._remove_new_map()
         try:
             withdraw(self.volume.files, self.volume.ops)
         except OSError as error:
@@ -159,13 +172,25 @@ class Compaction:
         if self.is_over:
             return
         self.is_over = True
+        self._remove_new_map()
         try:
             discard(self.volume.files, self.volume.ops)
         except OSError as error:
             reason = f"cannot be removed: {error.strerror or error}"
             raise WriteFailed(self.volume.files.compacted_dat, reason) from error
 
+    def _remove_new_map(self) -> None:
+        self.target.needles = NeedleMap(self.target.needles.offset_width)  # or it counts as open still
+        remove_maps(self.volume.files, self.source.superblock.compaction_revision, keep=True)
+
     # -------------------------------------------------------------- copying
+
+    def _write_rows(self, rows: bytearray) -> None:
+        """Append rows to the new index, and empty them."""
+        assert self.target.idx is not None, "new files can be written"
+        self.target.idx.write([bytes(rows)], self.target.idx_size)
+        self.target.idx_size += len(rows)
+        rows.clear()
 
     def _require_open(self) -> None:
         if self.volume.generation is not self.source:
@@ -226,9 +251,9 @@ class Compaction:
             self.target.idx.sync()
 
 
-def _require_room(volume: Volume, source: Generation, live: Live) -> None:
-    live_bytes = sum(run.end - run.start for run in _runs(live, source.version))
-    wanted = live_bytes + len(live.keys) * ROW_SIZES[source.needles.offset_width] + _SPARE_ROOM
+def _require_room(volume: Volume, source: Generation, snapshot: MapSnapshot) -> None:
+    live_bytes, count = snapshot.room(source.version)
+    wanted = live_bytes + count * ROW_SIZES[source.needles.offset_width] + _SPARE_ROOM
     free = volume.ops.disk_space(volume.files.folder).free
     if free < wanted:
         raise StorageError(volume.files.dat, f"a vacuum needs {wanted} bytes of disk, {free} are free")

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 import attrs
 
+from weedtw.config.model import IndexKind
 from weedtw.errors import CookieMismatch, Damaged, NeedleNotFound, ReadOnlyVolume, StorageError, WriteFailed
 from weedtw.formats.needle import Needle, body_size, etag, record_length, unpack, unpack_header
 from weedtw.formats.replication import ReplicaPlacement
@@ -52,6 +53,7 @@ class Volume:
         ops: FileOps,
         disk_id: int = 0,
         disk_type: str = "",
+        index: IndexKind = "memory",
     ) -> None:
         """Take over opened files; use `create` or `open`."""
         self.files = opened.files
@@ -61,6 +63,7 @@ class Volume:
         self.vif = opened.info
         self.disk_id = disk_id
         self.disk_type = disk_type
+        self.index: IndexKind = index  # where the needle map is kept
         self.ops = ops
         self.clock = clock
         self.lock = threading.Lock()
@@ -96,6 +99,7 @@ class Volume:
         ops: FileOps | None = None,
         disk_id: int = 0,
         disk_type: str = "",
+        index: IndexKind = "memory",
     ) -> Self:
         """Make the files of a new volume, durable, and open it; raises StorageError, also when it exists."""
         files = VolumeFiles.locate(folder, idx_folder, collection, volume_id)
@@ -106,7 +110,15 @@ class Volume:
         except OSError as error:
             remove_made(files)
             raise StorageError(files.dat, f"the volume cannot be made: {error.strerror or error}") from error
-        return cls.open(files, clock=clock, offset_width=offset_width, ops=ops, disk_id=disk_id, disk_type=disk_type)
+        return cls.open(
+            files,
+            clock=clock,
+            offset_width=offset_width,
+            ops=ops,
+            disk_id=disk_id,
+            disk_type=disk_type,
+            index=index,
+        )
 
     @classmethod
     def open(
@@ -118,14 +130,15 @@ class Volume:
         ops: FileOps | None = None,
         disk_id: int = 0,
         disk_type: str = "",
+        index: IndexKind = "memory",
     ) -> Self:
         """Open a volume and mend what a crash left, see `repairs`.
 
         `offset_width` counts where the files do not tell.  Raises StorageError when it cannot be opened at all.
         """
         ops = ops or FileOps()
-        opened = open_files(files, ops, offset_width=offset_width, now_ns=int(clock() * _NS))
-        return cls(opened, clock=clock, ops=ops, disk_id=disk_id, disk_type=disk_type)
+        opened = open_files(files, ops, offset_width=offset_width, now_ns=int(clock() * _NS), index=index)
+        return cls(opened, clock=clock, ops=ops, disk_id=disk_id, disk_type=disk_type, index=index)
 
     # -------------------------------------------------------------- what it is
 
@@ -453,10 +466,10 @@ class Volume:
         with self.lock:
             if not needles.wants_merge():
                 return  # somebody else is at it
-            needles.begin_merge()
-        columns = needles.merged()
+            needles.begin_merge(generation.mark)
+        merged = needles.merged()
         with self.lock:
-            needles.end_merge(columns)
+            needles.end_merge(merged)
 
     def _sync(self, ticket: int) -> None:
         try:

@@ -88,6 +88,7 @@ class VolumeService(Service):
                     folder.disk_type,
                     clock=time.time,
                     offset_width=config.offset_width,
+                    index=config.index,
                 )
                 for folder in config.folders
             ],
