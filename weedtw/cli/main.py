@@ -26,12 +26,13 @@ _FILES = {
 _CLUSTER = {
     "status": "show what the cluster thinks of itself",
     "cluster": "look after the masters: what each believes, who belongs to them, what is on their disks",
+    "benchmark": "write and read many small files, and say how fast that was",
 }
 COMMANDS = {**_FILES, **_CLUSTER}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
 _ELSEWHERE = (
-    "admin autocomplete backup benchmark compact export filer fix fuse iam master.follower mini mount mq s3 scaffold "
+    "admin autocomplete backup compact export filer fix fuse iam master.follower mini mount mq s3 scaffold "
     "sftp shell update webdav worker"
 )
 _FILE_OPTIONS = ("config", "config_dir")
