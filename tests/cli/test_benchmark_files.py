@@ -1,5 +1,7 @@
 """The files of a benchmark: contents that follow from the id, and the list of ids."""
 
+import os
+import tempfile
 import zlib
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -44,13 +46,14 @@ class IdsTests(SynchronousTestCase):
         self.assertEqual([ids[index] for index in range(len(ids))], list(self.ids))
 
     def test_are_read_from_the_list_that_was_written(self) -> None:
-        path = self.mktemp()
-        listed = IdList(path)
-        for fid in self.ids:
-            listed.add(fid)
-        listed.close()
-        listed.close()  # a second time does no harm
-        ids = read_list(path)
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "ids")
+            listed = IdList(path)
+            for fid in self.ids:
+                listed.add(fid)
+            listed.close()
+            listed.close()  # a second time does no harm
+            ids = read_list(path)
         self.assertEqual([ids[index] for index in range(len(ids))], list(self.ids))
 
     def test_a_line_that_is_no_id_is_named(self) -> None:
