@@ -187,6 +187,11 @@ class TestAlike(SynchronousTestCase):
         self.assertEqual(answered(True, requests)[2], 3)
         self.assertEqual(answered(True, [b"".join(requests)])[2], 3)
 
+    def test_a_body_that_comes_behind_its_head(self) -> None:
+        whole = put("a", b"hello")
+        self.assertEqual(answered(True, [whole[:-5], whole[-5:-2], whole[-2:] + get("a")])[2], 2)
+        self.assertEqual(answered(True, [put("a", b"x" * 70_000)])[2], 0)
+
     def test_the_other_way_can_be_asked_for(self) -> None:
         self.assertEqual(answered(True, [get("a", "X-Weedtw-Path: klein")])[2], 0)
 

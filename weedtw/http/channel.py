@@ -1,7 +1,8 @@
 """One port per daemon: the first bytes of a connection decide which protocol speaks on it.
 
 A connection that begins with a registered prefix (`b"BEAT/1 "`) is handed, with the bytes read so far, to
-that prefix's protocol; every other is HTTP.
+that prefix's protocol; every other is HTTP.  On those the requests that come most are answered without twisted.web
+and Klein, if the site's `hot` is set; see `hot.py`.
 
     site = make_site(app.resource(), reactor=reactor, body_limit=256 << 20,
                      protocols={b"BEAT/1 ": beats.build_protocol})
@@ -26,6 +27,7 @@ from twisted.web.resource import IResource
 from weedtw.http.conditional import format_date
 from weedtw.http.deadline import Deadline
 from weedtw.http.hot import Hot
+from weedtw.http.hotchannel import HotChannel
 from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
@@ -71,6 +73,10 @@ class Site(server.Site):
     def buildProtocol(self, addr: IAddress | None) -> "FirstBytes":  # type: ignore[override]  # noqa: ARG002
         """A connection that does not know yet what it will speak."""
         return FirstBytes(self)
+
+    def channel(self) -> HttpChannel:
+        """The protocol of a connection that speaks HTTP."""
+        return HttpChannel(self) if self.hot is None else HotChannel(self, self.hot)
 
     def startFactory(self) -> None:
         """Nothing to start: there is no access log that would have to tell the time."""
@@ -164,7 +170,7 @@ class FirstBytes(Protocol):
             return  # it may yet become that prefix
         self._deadline.drop()
         build = next((f for prefix, f in self._site.protocols.items() if self._seen.startswith(prefix)), None)
-        self._next = build() if build is not None else HttpChannel(self._site)
+        self._next = build() if build is not None else self._site.channel()
         seen, self._seen = self._seen, b""
         self._next.makeConnection(self.transport)
         if getattr(self.transport, "protocol", None) is self:

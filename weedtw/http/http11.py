@@ -7,7 +7,7 @@ unread bytes lets the kernel throw away an answer that the client has not read y
 
 A connection is in one phase at a time:
 
-    HEAD    waits for, or has a part of, the head of a request; what is hot (`hot.py`) is answered here and now
+    HEAD    waits for, or has a part of, the head of a request
     BODY    takes the body of that request into its spool
     BUSY    the request is being answered; what is pipelined behind it waits, a little of it in memory
     LINGER  a refusal was written; what the client still sends is thrown away, for a while
@@ -31,7 +31,6 @@ from weedtw.errors import BadMessage, TooLarge, WeedError
 from weedtw.http.deadline import Deadline
 from weedtw.http.framing import ChunkedFraming, Framing, LengthFraming
 from weedtw.http.head import END, RequestHead, check_beginning, parse_head
-from weedtw.http.hot import Later
 from weedtw.http.requests import SERVER, Request
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 from weedtw.http.spool import Spool
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from weedtw.http.channel import Site
 
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
-_FLUSH = 64 * 1024  # bytes of answers that are sent together
 _LARGE = 32 * 1024  # bytes that are worth a call into the kernel of their own
 _EMPTY_LINES = 4  # before a request line; more of them are no HTTP
 
@@ -88,12 +86,11 @@ class HttpChannel(HTTPChannel):
         self._searched = 0  # bytes of _in that were searched for the end of a head
         self._empty_lines = 0
         self._head: RequestHead | None = None  # of the request whose body is awaited
+        self._block = b""  # that head as it came, when a body belongs to it
         self._framing: Framing | None = None
         self._moved = 0  # bytes of body since the window began; in LINGER, bytes thrown away
         self._stepping = False
         self._reading = True  # whether the transport was last told to read
-        self._hot = site.hot
-        self._later: Later | None = None  # while the hot path owes an answer
         self._straight = False  # whether the socket may be written to when nothing waits in the transport
         self._unsent = 0  # bytes handed to the transport since it was last empty
         self._taken: int | None = None  # bytes that the client had taken when the window for an answer began
@@ -112,16 +109,6 @@ class HttpChannel(HTTPChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self.phase is Phase.HEAD and self._hot is not None and not self._in and not self._stepping:
-            try:
-                taken = self._answer_hot(data)
-            except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told, the log has it
-                self.log.failure("answering a hot request")
-                self._refuse(error)
-                return
-            if taken == len(data):
-                return
-            data = data[taken:]
         if self.phase is Phase.LINGER:
             self._throw_away(data)
         elif self.phase is Phase.BODY and not self._in and not self._stepping:
@@ -140,9 +127,6 @@ class HttpChannel(HTTPChannel):
         self._in.clear()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.requests.clear()
-        later, self._later = self._later, None
-        if later is not None:
-            later.gone = True
         self.site.disconnected(self)
 
     def finish_up(self) -> None:
@@ -157,71 +141,6 @@ class HttpChannel(HTTPChannel):
         """Cut the connection, unsent bytes and all."""
         self.phase = Phase.CLOSED
         self.transport.abortConnection()
-
-    # ------------------------------------------------------------- the hot path
-
-    def _answer_hot(self, data: bytes) -> int:
-        """Answer the requests at the start of `data` that are hot; how many bytes those are.
-
-        Whoever does not take the answers gets no more of them: what is left waits, as it does on the other way.
-        """
-        assert self._hot is not None
-        take = self._hot.take
-        answers: list[bytes] = []
-        at = size = 0
-        while at < len(data) and not self._waitingForTransport and not self.site.stopping:
-            reply, end = take(data, at)
-            if reply is None:
-                break
-            at = end
-            if not isinstance(reply, bytes):
-                self._send(answers)
-                self._await_hot(reply)
-                return at
-            answers.append(reply)
-            size += len(reply)
-            if size > _FLUSH:
-                self._send(answers)
-                answers, size = [], 0
-        if at:
-            self._send(answers)
-            self._set_deadline()
-        return at
-
-    def _await_hot(self, later: Later) -> None:
-        """Nothing else is answered before that answer is there."""
-        self._later = later
-        self._enter(Phase.BUSY)
-        answer = later.take(self._hot_answered)
-        if answer is not None:
-            self._hot_answered(answer)
-
-    def _hot_answered(self, answer: bytes) -> None:
-        self._later = None
-        if self.phase is not Phase.BUSY:
-            return
-        if self.site.stopping:
-            head, end, body = answer.partition(END)
-            answer = head + b"\r\nConnection: close" + end + body
-            self.persistent = False
-        self._send([answer])
-        if not self.persistent:
-            self._close()
-            return
-        self._enter(Phase.HEAD)
-        if self._in:
-            self._advance()
-
-    def _send(self, answers: list[bytes]) -> None:
-        """Send what the hot path has answered."""
-        if not answers:
-            return
-        data = answers[0] if len(answers) == 1 else b"".join(answers)
-        if self._straight:
-            data = send(self.transport, data)
-            if not data:
-                return
-        self.write(data)
 
     # ------------------------------------------------------------- from bytes to requests
 
@@ -251,9 +170,6 @@ class HttpChannel(HTTPChannel):
         if self.phase is Phase.HEAD:
             if self._waitingForTransport:
                 return False  # the client does not take what it was answered: no more until it does
-            if self._hot is not None and not self._searched and (taken := self._answer_hot(bytes(self._in))):
-                del self._in[:taken]
-                return True
             return self._take_head()
         if self.phase is Phase.BODY and self._in:
             data = bytes(self._in)
@@ -272,7 +188,9 @@ class HttpChannel(HTTPChannel):
             check_beginning(bytes(self._in), self._searched)
             self._searched = len(self._in)
             return False
-        head = parse_head(bytes(self._in[:end]))
+        block = bytes(self._in[:end])
+        head = parse_head(block)
+        self._block = block if head.body_length else b""
         del self._in[: end + len(END)]
         self._searched = self._empty_lines = 0
         self._begin(head)

@@ -1,0 +1,142 @@
+"""A connection with a hot path: what the site's `Hot` recognises is answered here, all else by `HttpChannel`.
+
+Both are the same connection in the same phases, with the same limits and time-outs.  A hot request is answered in
+phase HEAD, before the channel has looked at a byte of it; one whose answer comes later is BUSY meanwhile.
+"""
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+
+from weedtw.http.head import END
+from weedtw.http.hot import MOST_BODY, Hot, Later
+from weedtw.http.http11 import HttpChannel, Phase
+from weedtw.http.straight import send
+
+if TYPE_CHECKING:
+    from weedtw.http.channel import Site
+
+_FLUSH = 64 * 1024  # bytes of answers that are sent together
+
+
+class HotChannel(HttpChannel):
+    """The server's side of one HTTP connection to a site with a hot path."""
+
+    def __init__(self, site: "Site", hot: Hot) -> None:
+        super().__init__(site)
+        self._hot = hot
+        self._later: Later | None = None  # while the hot path owes an answer
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self.phase is Phase.HEAD and not self._in and not self._stepping:
+            try:
+                taken = self._answer_hot(data)
+            except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told, the log has it
+                self.log.failure("answering a hot request")
+                self._refuse(error)
+                return
+            if taken == len(data):
+                return
+            data = data[taken:]
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone; so is whoever awaits an answer."""
+        later, self._later = self._later, None
+        if later is not None:
+            later.gone = True
+        super().connectionLost(reason)
+
+    def _take_head(self) -> bool:
+        taken = 0 if self._searched else self._answer_hot(bytes(self._in))
+        if taken:
+            del self._in[:taken]
+            return True
+        return super()._take_head()
+
+    def _dispatch(self) -> None:
+        block, self._block = self._block, b""
+        if not block or not self._answer_spooled(block):
+            super()._dispatch()
+
+    def _answer_spooled(self, block: bytes) -> bool:
+        """Answer on the hot path a request that was none only because its body came after its head."""
+        [request] = self.requests
+        if request.content.size > MOST_BODY:
+            return False
+        reply, _ = self._hot.take(block + END + bytes(request.body), 0)
+        if reply is None:
+            return False
+        self._head = self._framing = None
+        request.discard()
+        self.requests.clear()
+        if isinstance(reply, bytes):
+            self._send([reply])
+            self._enter(Phase.HEAD)
+        else:
+            self._await_hot(reply)
+        return True
+
+    def _answer_hot(self, data: bytes) -> int:
+        """Answer the requests at the start of `data` that are hot; how many bytes those are.
+
+        Whoever does not take the answers gets no more of them: what is left waits, as it does on the other way.
+        """
+        take = self._hot.take
+        answers: list[bytes] = []
+        at = size = 0
+        while at < len(data) and not self._waitingForTransport and not self.site.stopping:
+            reply, end = take(data, at)
+            if reply is None:
+                break
+            at = end
+            if not isinstance(reply, bytes):
+                self._send(answers)
+                self._await_hot(reply)
+                return at
+            answers.append(reply)
+            size += len(reply)
+            if size > _FLUSH:
+                self._send(answers)
+                answers, size = [], 0
+        if at:
+            self._send(answers)
+            self._set_deadline()
+        return at
+
+    def _await_hot(self, later: Later) -> None:
+        """Nothing else is answered before that answer is there."""
+        self._later = later
+        self._enter(Phase.BUSY)
+        answer = later.take(self._hot_answered)
+        if answer is not None:
+            self._hot_answered(answer)
+
+    def _hot_answered(self, answer: bytes) -> None:
+        self._later = None
+        if self.phase is not Phase.BUSY:
+            return
+        if self.site.stopping:
+            head, end, body = answer.partition(END)
+            answer = head + b"\r\nConnection: close" + end + body
+            self.persistent = False
+        self._send([answer])
+        if not self.persistent:
+            self._close()
+            return
+        self._enter(Phase.HEAD)
+        if self._in:
+            self._advance()
+
+    def _send(self, answers: list[bytes]) -> None:
+        """Send what the hot path has answered."""
+        if not answers:
+            return
+        data = answers[0] if len(answers) == 1 else b"".join(answers)
+        if self._straight:
+            data = send(self.transport, data)
+            if not data:
+                return
+        self.write(data)
