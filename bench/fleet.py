@@ -140,7 +140,7 @@ def one_master(plan: Plan, servers: int) -> list[tuple[str, str]]:
     fleet: Fleet | None = None
     try:
         master.start()
-        wait_until(lambda: get(address, "/cluster/status"), f"{address} is there", PATIENT.limit)
+        wait_until(lambda: get(address, "/cluster/status"), f"{address} is there", WEEDTW.limit)
         empty, computed = master.memory(), master.processor_time()
         fleet = Fleet([address], servers, plan.volumes)
         taken_in = fleet.wait_until_known(address) - fleet.began

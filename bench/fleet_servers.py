@@ -3,9 +3,9 @@
     python -m bench.fleet_servers MASTERS SERVERS VOLUMES
 
 Their connections to the masters are those of real volume servers, but what they report is made up, and made before
-the first of them connects: in a real fleet each has a processor for it.  Five times a second a line of JSON on standard
-output says how many are known to each master.  A number on standard input is how many volumes of a server have grown
-at each of its pulses from now on.
+the first of them connects: in a real fleet each has a processor for it.  Five times a second a line of JSON on
+standard output says how many are known to each master.  A number on standard input is how many volumes of a server
+have grown at each of its pulses from now on.
 """
 
 import functools
