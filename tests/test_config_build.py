@@ -370,3 +370,36 @@ class ErrorTests(SynchronousTestCase):
         os.symlink(folder, os.path.join(folder, "link"))
         with self.assertRaises(ConfigError):
             volume(f"-dir={folder},{folder}/link")
+
+
+class WithoutPeers(SynchronousTestCase):
+    """A master that is started again, with nothing but its folder."""
+
+    def ip(self, program: Program, *on_disk: str, line: str = "") -> str:
+        asked: list[str] = []
+
+        def remembered(folder: str) -> tuple[str, ...]:
+            asked.append(folder)
+            return on_disk
+
+        loaded = load(
+            program, [*line.split(), "-mdir=x" if program == "master" else "-dir=x"], NETWORK, remembered=remembered
+        )
+        assert isinstance(loaded, Loaded)
+        self.assertLessEqual(set(asked), {"x"})
+        made = loaded.config
+        return made.ip if isinstance(made, MasterConfig) else made.master.ip  # type: ignore[union-attr]
+
+    def test_it_goes_by_the_address_on_its_disk(self) -> None:
+        for program in ("master", "server"):
+            self.assertEqual(self.ip(program, "10.0.0.5:9333", "other:9333"), "10.0.0.5")
+
+    def test_or_by_the_one_that_leads_to_the_others_when_its_own_is_gone(self) -> None:
+        self.assertEqual(self.ip("master", "gone:9333", "other:9333"), "10.0.0.5")
+
+    def test_what_is_said_counts_more(self) -> None:
+        self.assertEqual(self.ip("master", "other:9333", line="-ip=10.1.0.5"), "10.1.0.5")
+
+    def test_a_cluster_on_one_machine_stays_there(self) -> None:
+        self.assertEqual(self.ip("master", "localhost:9333", "localhost:9334"), "localhost")
+        self.assertEqual(self.ip("master"), "localhost")

@@ -7,6 +7,7 @@ from twisted.python import usage
 
 from weedtw import __version__
 from weedtw.cli.daemon import MISUSED, give_up
+from weedtw.cli.remembered import members_on_disk
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
 from weedtw.config.network import OwnNetwork
@@ -28,7 +29,7 @@ class DaemonOptions(usage.Options):
         """Read the words after the plugin's name; an error ends the process with one line."""
         arguments = sys.argv[1:] if options is None else options
         try:
-            loaded = load(self.program, arguments, OwnNetwork(), log=False)
+            loaded = load(self.program, arguments, OwnNetwork(), log=False, remembered=members_on_disk)
         except WeedError as error:
             give_up(f"weed-{self.program}", error, MISUSED)
         if not isinstance(loaded, Loaded):

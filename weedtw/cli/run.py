@@ -20,6 +20,7 @@ from zope.interface import provider
 from weedtw import __version__
 from weedtw.cli.daemon import MISUSED, give_up
 from weedtw.cli.jsonlog import json_observer
+from weedtw.cli.remembered import members_on_disk
 from weedtw.cli.services import make_daemon
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
@@ -34,7 +35,7 @@ def run(program: Program, arguments: Sequence[str]) -> int:
     """Run a daemon until a signal ends it; the exit status.  What keeps it from starting raises SystemExit."""
     command = f"weedtw {program}"
     try:
-        loaded = load(program, arguments, OwnNetwork())
+        loaded = load(program, arguments, OwnNetwork(), remembered=members_on_disk)
     except WeedError as error:
         give_up(command, error, MISUSED)
     if not isinstance(loaded, Loaded):

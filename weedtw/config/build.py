@@ -5,6 +5,7 @@ ConfigError, each one sentence that names the option where it was said and what 
 """
 
 import os.path
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -63,12 +64,16 @@ def _parse(option: Option, text: str, origin: str) -> Any:
 # ------------------------------------------------------------------ the three programs
 
 
-def build_master(settings: Settings, network: Network) -> MasterConfig:
+Remembered = Callable[[str], tuple[str, ...]]  # from a master's folder, the addresses of the masters in it
+
+
+def build_master(settings: Settings, network: Network, remembered: Remembered) -> MasterConfig:
     """The configuration of `weedtw master`; raises ConfigError."""
-    return _master(Values.read(MASTER, settings), network)
+    values = Values.read(MASTER, settings)
+    return _master(values, network, lambda: remembered(values["mdir"]))
 
 
-def build_volume(settings: Settings, network: Network) -> VolumeConfig:
+def build_volume(settings: Settings, network: Network, _: Remembered) -> VolumeConfig:
     """The configuration of `weedtw volume`; raises ConfigError."""
     values = Values.read(VOLUME, settings)
     config = _volume(values, values["ip"] or addresses.advertised(values["mserver"], network))
@@ -79,10 +84,11 @@ def build_volume(settings: Settings, network: Network) -> VolumeConfig:
     return config
 
 
-def build_server(settings: Settings, network: Network) -> ServerConfig:
+def build_server(settings: Settings, network: Network, remembered: Remembered) -> ServerConfig:
     """The configuration of `weedtw server`; raises ConfigError."""
     of_master, of_volume = Values.read(MASTER, settings), Values.read(VOLUME, settings)
-    master = _master(of_master, network)
+    mdir = of_master["mdir"] if of_master.said("mdir") else of_volume["dir"][0]
+    master = _master(of_master, network, lambda: remembered(mdir))
     volume = _volume(of_volume, of_volume["ip"] or master.ip)
     if master.port == volume.port:
         raise of_volume.error("port", f"{volume.port} is the master's port too; give --master.port or --volume.port")
@@ -101,10 +107,10 @@ def build_server(settings: Settings, network: Network) -> ServerConfig:
     )
 
 
-def _master(values: Values, network: Network) -> MasterConfig:
+def _master(values: Values, network: Network, remembered: Callable[[], tuple[str, ...]]) -> MasterConfig:
     named: tuple[str, ...] = tuple(dict.fromkeys(values["peers"] or ()))
     port, chosen = values["port"], bool(values["ip"])
-    ip = values["ip"] or addresses.advertised(addresses.own_first(named, port, network), network)
+    ip = values["ip"] or addresses.advertised(addresses.own_first(named or remembered(), port, network), network)
     others = tuple(peer for peer in named if not addresses.is_self(peer, ip, port, network, chosen=chosen))
     _check_reach(values, ip, others, network)
     _check_timing(values)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from weedtw.config.arguments import CommandLine, Settings, parse_arguments
-from weedtw.config.build import Values, build_master, build_server, build_volume
+from weedtw.config.build import Remembered, Values, build_master, build_server, build_volume
 from weedtw.config.file import read_file
 from weedtw.config.model import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.network import Network
@@ -18,7 +18,7 @@ FILE_NAME = "weedtw.toml"  # in the folder that -config_dir names
 
 Config = MasterConfig | VolumeConfig | ServerConfig
 
-_BUILD: Mapping[Program, Callable[[Settings, Network], Config]] = {
+_BUILD: Mapping[Program, Callable[[Settings, Network, Remembered], Config]] = {
     "master": build_master,
     "volume": build_volume,
     "server": build_server,
@@ -35,17 +35,25 @@ class Loaded:
     notes: tuple[str, ...]
 
 
-def load(program: Program, arguments: Sequence[str], network: Network, *, log: bool = True) -> Loaded | CommandLine:
+def load(
+    program: Program,
+    arguments: Sequence[str],
+    network: Network,
+    *,
+    log: bool = True,
+    remembered: Remembered = lambda _: (),
+) -> Loaded | CommandLine:
     """The configuration that a command line asks for, or the command line itself when it asks for help.
 
-    `log` says whether `--logFormat` and `--logLevel` are options here.  Raises ConfigError.
+    `log` says whether `--logFormat` and `--logLevel` are options here; `remembered` knows which masters stand in a
+    folder.  Raises ConfigError.
     """
     line = parse_arguments(arguments, vocabulary(program, log=log))
     if line.asks_help or line.asks_version:
         return line
     settings: Settings = {**_file_settings(line), **line.settings}
     logging = Values.read(LOG, settings)
-    config = _BUILD[program](settings, network)
+    config = _BUILD[program](settings, network, remembered)
     return Loaded(config, logging["logFormat"], logging["logLevel"], tuple(line.notes))
 
 

@@ -39,6 +39,7 @@ class Members:
     clock: Any
     _turn: DeferredLock = attrs.Factory(DeferredLock)
     _loop: LoopingCall | None = None
+    _immovable: dict[NodeId, str] = attrs.Factory(dict)  # members that go by an address that cannot be, and that one
 
     def start(self) -> None:
         """Begin the upkeep."""
@@ -164,13 +165,25 @@ class Members:
         members = core.log.membership.members
         for id_, member in members.items():
             address = self.ledger.address_of(id_)
-            if address is not None and address != member.address:
+            if address is not None and address != member.address and self._may_move(id_, address):
                 return ChangeAddress(id_, address)
         for id_, progress in core.role.progress.items():
             is_near = progress.match > 0 and core.log.last_index - progress.match <= NEAR
             if not members[id_].voter and is_near and id_ in self._node().status().connected:
                 return Promote(id_)
         return None
+
+    def _may_move(self, node_id: NodeId, address: str) -> bool:
+        """Whether the others could reach a member at the address that it goes by now."""
+        members = self._node().core.log.membership.members
+        try:
+            check_reach({member.address for id_, member in members.items() if id_ != node_id}, address)
+        except BadRequest as error:
+            if self._immovable.get(node_id) != address:
+                self._immovable[node_id] = address
+                self.log.warn("node {node} keeps its address: {reason}", node=node_id, reason=str(error))
+            return False
+        return True
 
     def _not_now(self, failure: Any, change: Change) -> None:
         if failure.check(WeedError) is None:
