@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Clients:
     masters: Sequence[Daemon]
     count: int
     history: Path
-    parameters: Sequence[dict[str, object]] = ({},)
+    parameters: Sequence[Mapping[str, object]] = ({},)
     calls: list[Call] = attrs.Factory(list)
     _threads: list[threading.Thread] = attrs.Factory(list)
     _end: threading.Event = attrs.Factory(threading.Event)
@@ -87,7 +87,7 @@ class Clients:
             for call in sorted(self.calls, key=lambda each: each.begin):
                 file.write(json.dumps(attrs.asdict(call)) + "\n")
 
-    def _turns(self, number: int) -> list[dict[str, object]]:
+    def _turns(self, number: int) -> list[Mapping[str, object]]:
         """What one client asks for, in turn; each begins elsewhere."""
         begin = number % len(self.parameters)
         return [*self.parameters[begin:], *self.parameters[:begin]]
@@ -114,7 +114,7 @@ class Clients:
         wait_until(lambda: self.successes >= enough, "file ids go on coming")
 
 
-def ask(address: str, parameters: dict[str, object], *, path: str = "/dir/assign") -> Call:
+def ask(address: str, parameters: Mapping[str, object], *, path: str = "/dir/assign") -> Call:
     """One call; it always comes to an end."""
     query = urllib.parse.urlencode(parameters)
     connection = http.client.HTTPConnection(address, timeout=PATIENCE)

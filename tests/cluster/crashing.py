@@ -26,7 +26,7 @@ def die_at(number: int, when: str) -> None:
         if it_is_time:
             os._exit(DIED)
 
-    SqliteStorage.save = dying  # type: ignore[method-assign]
+    SqliteStorage.save = dying  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ def test_from_one_to_three_to_five_to_three(scratch: Scratch) -> None:
     with Clients(masters, 4, scratch.folder / "history.jsonl", ({}, {"count": 100})) as clients:
         cluster = wait_for_cluster(masters)
         clients.wait_for_more()
-        for port, known in ((9334, 9333), (9335, 9334), (9336, 9333), (9337, 9335)):
-            newcomer = scratch.start(f"weedtw master -ip={HOST} -port={port} -mdir=./{port} -peers={HOST}:{known}")
+        for port, via in ((9334, 9333), (9335, 9334), (9336, 9333), (9337, 9335)):
+            newcomer = scratch.start(f"weedtw master -ip={HOST} -port={port} -mdir=./{port} -peers={HOST}:{via}")
             assert wait_for_cluster([*masters, newcomer]) == cluster
             assert wait_for_leader(masters) is first, "newcomers change no leader"
             masters.append(newcomer)
@@ -61,7 +61,7 @@ def test_from_one_to_three_to_five_to_three(scratch: Scratch) -> None:
             clients.wait_for_more()
 
             while len(masters) < 5 and rounds(1, 5) > 1:
-                used = {master.port for master in masters}
+                used = {each.port for each in masters}
                 port = next(p for p in range(9333, 9343) if scratch.port(p) not in used)
                 shutil.rmtree(scratch.folder / f"{scratch.port(port)}", ignore_errors=True)
                 masters.append(

@@ -191,7 +191,7 @@ def pack(needle: Needle, version: int = CURRENT_VERSION) -> bytes:
 
 
 def known_part(needle: Needle) -> bytes | None:
-    """What follows the data in the record of a file with data, name, type and time, and nothing unusual; else None."""
+    """What follows the data in the record of a file with data, name, type and time and nothing unusual; else None."""
     if not len(needle.data) or needle.ttl or needle.pairs or needle.is_manifest or needle.last_modified is None:
         return None
     return _metadata(needle, CURRENT_VERSION)

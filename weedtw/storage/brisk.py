@@ -1,6 +1,6 @@
 """Writing the files that nearly all writes are about, in a few microseconds: new, with data, and without any wish.
 
-`append_new` does what `Volume.write` does for such a file, with the same record to the byte.  It returns None wherever
+`append_new` does what `Volume.write` does for such a file, with the same record to the byte.  It gives None wherever
 anything else is to be decided: the key is there already, the volume takes no writes, has a time to live or old
 records, or is being changed by somebody else right now.  `Volume.write` then does it, or says why not.
 """
