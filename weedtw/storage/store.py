@@ -285,6 +285,8 @@ class Store:
     def compact(self, volume_id: int) -> None:
         """The first step of a vacuum: make new files beside the volume's; raises as `vacuum.compact` does."""
         volume = self.find(volume_id)
+        if not volume.is_compared:
+            raise StorageError(volume.files.dat, "it was not yet compared with its other copies since the start")
         with self._lock:
             old = self._compactions.pop(volume_id, None)
         if old is not None:

@@ -64,6 +64,7 @@ class Volume:
         self.disk_id = disk_id
         self.disk_type = disk_type
         self.index: IndexKind = index  # where the needle map is kept
+        self.is_compared = True  # with its other copies; until then it is not vacuumed
         self.ops = ops
         self.clock = clock
         self.lock = threading.Lock()
@@ -339,6 +340,21 @@ class Volume:
                 generation.delete(undo.key, undo.cookie, place, self._now_ns())
             else:
                 return False
+        return True
+
+    def take_over(self, key: int, known: Place | None, needle: Needle | None) -> bool:
+        """Make of a key what another copy has: that needle, or none.
+
+        False when it is not any more at the place where it was known to be.  Raises as `write` does.
+        """
+        with self._changing(False, deleting=True) as generation:
+            place = generation.needles.find(key)
+            if place != known:
+                return False
+            if needle is not None:
+                generation.put(needle, self._now_ns())
+            elif place is not None and not place.deleted:
+                generation.delete(key, generation.cookie(place), place, self._now_ns())
         return True
 
     def sync(self) -> None:

@@ -7,6 +7,7 @@
     POST /admin/vacuum/commit?volume=        {"readOnly": false, "size": 1234}
     POST /admin/volume/readonly?volume=      POST /admin/volume/writable?volume=       last over a restart
     GET  /admin/volume/index?volume=         the rows of the index as they are on disk
+    GET  /admin/volume/changes, /admin/volume/needle  POST /admin/volume/agree    see `agreement`
     POST /admin/sync                         put everything on the disks
     POST /admin/masters?cluster=&masters=    where the masters are now, for a server that has lost all of them
 
@@ -20,15 +21,17 @@ from klein import Klein
 from twisted.internet.defer import DeferredSemaphore
 
 from weedtw.config.kinds import SERVERS
-from weedtw.errors import BadRequest
+from weedtw.errors import BadRequest, NeedleNotFound
 from weedtw.formats.collection import check_collection
 from weedtw.formats.fileid import MAX_VOLUME_ID
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.http.requests import Request, params
 from weedtw.http.responses import body_response, endpoint, json_errors, json_response, uninterrupted
+from weedtw.storage.changes import Change, changes_since, record_of
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import Store
+from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
 
 _VACUUMS_AT_ONCE = 1  # each copies a whole volume; more at once only make the disk's arm jump
@@ -48,6 +51,7 @@ class Admin:
     store: Store
     run: Run
     call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
+    agreement: Agreement
     _vacuums: DeferredSemaphore = attrs.field(factory=lambda: DeferredSemaphore(_VACUUMS_AT_ONCE), init=False)
 
     @app.route("/assign_volume", methods=["POST"])
@@ -144,6 +148,36 @@ class Admin:
         rows: bytes = await self.run(volume.index_rows)
         request.setHeader(b"X-Weedtw-Offset-Width", b"%d" % volume.generation.needles.offset_width)
         return body_response(request, rows, "application/octet-stream")
+
+    @app.route("/volume/changes", methods=["GET"])
+    @endpoint
+    async def volume_changes(self, request: Request) -> bytes:
+        """The last change of every key since a time in unix nanoseconds."""
+        volume = self.store.find(_volume_of(request))
+        since = params(request).required_integer("since", least=0, most=2**63 - 1)
+        now = int(volume.clock() * 1e9)
+        changes: dict[int, Change] = await self.run(changes_since, volume, since)
+        return json_response(request, {"now": now, "changes": [one.as_json() for one in changes.values()]})
+
+    @app.route("/volume/needle", methods=["GET"])
+    @endpoint
+    async def volume_needle(self, request: Request) -> bytes:
+        """The record of a needle."""
+        volume = self.store.find(_volume_of(request))
+        key = params(request).required_integer("key", least=0, most=2**64 - 1)
+        record: bytes | None = await self.run(record_of, volume, key)
+        if record is None:
+            raise NeedleNotFound(volume.id, key)
+        return body_response(request, record, "application/octet-stream")
+
+    @app.route("/volume/agree", methods=["POST"])
+    @endpoint
+    async def volume_agree(self, request: Request) -> bytes:
+        """Take over what is newer in the copy of another server."""
+        volume = self.store.find(_volume_of(request))
+        since = params(request).required_integer("since", least=0, most=2**63 - 1)
+        changed: int = await uninterrupted(self.agreement.follow(volume, params(request).required("with"), since))
+        return json_response(request, {"changed": changed})
 
     @app.route("/sync", methods=["POST"])
     @endpoint

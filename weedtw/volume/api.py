@@ -38,6 +38,7 @@ from weedtw.http.responses import (
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.admin import Admin
+from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
 from weedtw.volume.copies import UNDO_HEADER
 from weedtw.volume.needles import Needles, Stored
@@ -72,10 +73,13 @@ class Api:
     is_ready: Callable[[], str]  # "" or what is missing
     facts: Callable[[], list[tuple[str, str]]]  # what the page says about the cluster
     call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
+    agreement: Agreement = attrs.field(init=False)
     _admin: IResource = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._admin = Admin(self.store, self.run, self.call).app.resource()
+        replicator = self.needles.replicator
+        self.agreement = Agreement(self.store, self.run, self.proxy.peers, replicator, self.needles.clock)
+        self._admin = Admin(self.store, self.run, self.call, self.agreement).app.resource()
 
     def resource(self) -> IResource:
         """What the site serves."""

@@ -261,10 +261,12 @@ class VolumeService(Service):
         if self._api is None:
             self.prepare()
         assert self.heartbeats is not None
+        assert self._api is not None
         self.threads.start()
         self.own_threads.start()
         self._port.startReading()
         self.heartbeats.startService()
+        self._api.agreement.start()
         self._upkeep = LoopingCall(self._look_after_disks)
         self._upkeep.clock = self.reactor
         self._upkeep.start(UPKEEP, now=False)
@@ -294,6 +296,8 @@ class VolumeService(Service):
             await told
         if self._site is not None:
             await self._site.drain(FINISH)
+        if self._api is not None:
+            self._api.agreement.stop()
         await self.copies.close()
         await self.peers.close()
         closing = self.threads(self.store.close) if self.threads.is_running else maybeDeferred(self.store.close)
