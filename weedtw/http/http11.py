@@ -363,13 +363,12 @@ class HttpChannel(HTTPChannel):
             lines.append(b"Connection: close")
         self.write(b"\r\n".join(lines) + b"\r\n\r\n")
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Hand bytes to the transport; a large piece goes to the socket as far as that takes it."""
-        if self._straight and len(data) >= _LARGE:
-            data = send(self.transport, data)
-        if data:
-            self._unsent += len(data)
-            self.transport.write(data)
+        rest = send(self.transport, data) if self._straight and len(data) >= _LARGE else bytes(data)
+        if rest:
+            self._unsent += len(rest)
+            self.transport.write(rest)
 
     def writeSequence(self, iovec: list[bytes]) -> None:
         """Hand several byte strings to the transport."""

@@ -109,8 +109,11 @@ class Request(server.Request):
         """A constant: nothing here depends on the Host that a client claims."""
         return b"localhost"
 
-    def write(self, data: bytes) -> None:
-        """Send a part of the body; more than was announced is a fault and cuts the connection."""
+    def write(self, data: bytes | memoryview) -> None:
+        """Send a part of the body; more than was announced is a fault and cuts the connection.
+
+        A view may be used for something else as soon as this returns.
+        """
         if self.is_gone:
             return
         self._given += len(data)
@@ -123,6 +126,8 @@ class Request(server.Request):
         if self._announced is not None and self._given > self._announced:
             self._cut_for_length()
             return
+        if self._announced is None:
+            data = bytes(data)  # Twisted frames it
         super().write(data)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:

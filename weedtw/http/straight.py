@@ -15,16 +15,16 @@ def can_send(transport: Any) -> bool:
     return isinstance(transport, Connection) and not getattr(transport, "TLS", False)
 
 
-def send(transport: Any, data: bytes) -> bytes:
+def send(transport: Any, data: bytes | memoryview) -> bytes:
     """Send what the socket takes now, in order; return the rest, which is to be written to the transport.
 
     The transport must be one that `can_send`, and not be closing.  It finds out by itself if it is broken.
     """
     if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
-        return data
+        return bytes(data)
     handle: socket.socket = transport.socket
     try:
         sent = handle.send(data)
     except OSError:  # full, or broken
-        return data
-    return b"" if sent == len(data) else data[sent:]
+        return bytes(data)
+    return b"" if sent == len(data) else bytes(data[sent:])

@@ -70,7 +70,7 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
         request.unregisterProducer()
 
 
-async def send_pieces(request: Request, pieces: AsyncGenerator[bytes, None]) -> None:
+async def send_pieces(request: Request, pieces: AsyncGenerator[bytes | memoryview, None]) -> None:
     """Write pieces as they are made, at the client's pace; at most one is held while it is slow.
 
     Raises what making the pieces raises.  The generator is closed in every case.

@@ -70,6 +70,15 @@ class FileOps:
             return None
         return buffer if got == length else buffer[:got]
 
+    def pread_cached_into(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """The same into a buffer: how many bytes; fewer, or none, where the kernel would have to wait."""
+        if not NO_WAIT:
+            return 0
+        try:
+            return os.preadv(fd, [buffer], offset, NO_WAIT)
+        except BlockingIOError:
+            return 0
+
     def pwritev(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
         """Return how many bytes were written, which may be fewer than given."""
         return os.pwritev(fd, buffers, offset)
@@ -151,6 +160,10 @@ class DiskFile:
         """Read without waiting for the disk; None when that cannot be.  Raises OSError where it is not known."""
         data = self._ops.pread_cached(self.fd, length, offset)
         return data if data is not None and len(data) == length else None
+
+    def read_cached_into(self, buffer: memoryview, offset: int) -> bool:
+        """Fill a buffer without waiting for the disk; whether that could be.  Raises OSError where it is not known."""
+        return self._ops.pread_cached_into(self.fd, buffer, offset) == len(buffer)
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> int:
         """Write all of `buffers` at `offset`, return their length; raises OSError, and then a part may be written."""

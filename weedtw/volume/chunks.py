@@ -46,7 +46,7 @@ class Chunks:
     locations: Locations
     identity: Callable[[Opened], Awaitable[Content]]
 
-    async def pieces(self, span: Span) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
         """The bytes of the span; raises BadManifest when the chunk is not what the manifest says, Unavailable."""
         file_id = span.chunk.file_id
         try:
@@ -61,14 +61,14 @@ class Chunks:
             self.log.warn("chunk {fid} cannot be read: {reason}", fid=str(file_id), reason=str(error))
             raise Unavailable(f"chunk {file_id} cannot be read now") from error
 
-    async def _open(self, span: Span) -> AsyncGenerator[bytes, None]:
+    async def _open(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
         try:
             volume = self.volumes.find(span.chunk.file_id.volume_id)
         except VolumeNotFound:
             return self._remote(span)
         return await self._local(volume, span)
 
-    async def _local(self, volume: Volume, span: Span) -> AsyncGenerator[bytes, None]:
+    async def _local(self, volume: Volume, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
         opened = await open_for_reader(volume, span.chunk.file_id, self.run)
         if opened.needle.is_manifest:
             raise BadManifest(f"chunk {span.chunk.file_id} is a manifest itself")
@@ -76,7 +76,7 @@ class Chunks:
         _check_size(span, content.size)
         return content.pieces(span.start, span.stop)
 
-    async def _remote(self, span: Span) -> AsyncGenerator[bytes, None]:
+    async def _remote(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
         for start in range(span.start, span.stop, PIECE):
             yield await self._remote_piece(span, start, min(start + PIECE, span.stop))
 
@@ -152,7 +152,7 @@ class ChunkedContent:
         """Bytes of the whole."""
         return self.manifest.size
 
-    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes | memoryview, None]:
         """The bytes [start, stop), across the seams."""
         for span in self.manifest.spans(start, stop):
             async with aclosing(self.chunks.pieces(span)) as pieces:

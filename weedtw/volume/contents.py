@@ -18,6 +18,8 @@ from weedtw.volume.compression import Inflater, NotGzip
 PIECE = 256 * 1024  # bytes
 _AT_ONCE = 8  # pieces that are read in a row if the page cache has them
 
+Piece = bytes | memoryview  # to be used before the next one is asked for: its buffer may serve again
+
 Run = Callable[..., Coroutine[Any, Any, Any]]  # runs a blocking function in a thread
 
 
@@ -28,7 +30,7 @@ class Content(Protocol):
     def size(self) -> int:
         """How many bytes there are."""
 
-    def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    def pieces(self, start: int, stop: int) -> AsyncGenerator[Piece, None]:
         """The bytes [start, stop), one after the other; raises Damaged before the last piece of bytes that are not
         what was written, if that can be told.
         """
@@ -44,7 +46,7 @@ class InMemory:
     def size(self) -> int:
         return len(self.data)
 
-    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[Piece, None]:
         view = memoryview(self.data)[start:stop]
         for at in range(0, len(view), PIECE):
             yield bytes(view[at : at + PIECE])
@@ -64,8 +66,8 @@ class Source(Protocol):
     def pread(self, start: int, length: int) -> bytes:
         """Bytes of the data from `start` on; raises Damaged when they are not there."""
 
-    def pread_cached(self, start: int, length: int) -> bytes | None:
-        """The same without waiting for a disk; None when that cannot be.  Not blocking."""
+    def pread_cached(self, start: int, buffer: memoryview) -> bool:
+        """Fill a buffer with the data from `start` on, without waiting for a disk; whether that could be."""
 
 
 @attrs.frozen(eq=False)
@@ -80,14 +82,16 @@ class OnDisk:
     def size(self) -> int:
         return self.source.size
 
-    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[Piece, None]:
         is_whole = (start, stop) == (0, self.size)
         checksum = 0
+        buffer = memoryview(bytearray(min(PIECE, stop - start)))  # of this answer, for one piece after the other
+        piece: Piece
         for number, at in enumerate(range(start, stop, PIECE)):
             length = min(PIECE, stop - at)
             # A thread at times even if all is cached: others are to be answered meanwhile.
-            piece = self.source.pread_cached(at, length) if number % _AT_ONCE else None
-            if piece is not None:
+            if number % _AT_ONCE and self.source.pread_cached(at, buffer[:length]):
+                piece = buffer[:length]
                 checksum = crc32c(piece, checksum)
             else:
                 piece, checksum = await self.run(self._read, at, length, checksum)
@@ -109,7 +113,7 @@ class Inflated:
     run: Run
     what: str  # names the file in errors
 
-    async def pieces(self, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, stop: int) -> AsyncGenerator[Piece, None]:
         inflater = Inflater(self.size)
         at = 0
         try:
@@ -147,7 +151,7 @@ async def gather(content: Content, limit: int) -> bytes:
     if isinstance(content, InMemory):
         return bytes(content.data)
     async with aclosing(content.pieces(0, content.size)) as pieces:
-        return b"".join([piece async for piece in pieces])
+        return b"".join([bytes(piece) async for piece in pieces])
 
 
 def _drain(inflater: Inflater, piece: bytes) -> None:

@@ -44,13 +44,12 @@ class RecordData:
             raise Damaged(self.dat.path, f"ends at {self.offset + start + len(piece)}, within a needle")
         return piece
 
-    def pread_cached(self, start: int, length: int) -> bytes | None:
-        """The same from the page cache; None when it does not have all of it."""
+    def pread_cached(self, start: int, buffer: memoryview) -> bool:
+        """Fill the buffer from the page cache; False when that does not have all of it."""
         try:
-            piece = self.dat.read_cached(length, self.offset + start)
+            return self.dat.read_cached_into(buffer, self.offset + start)
         except OSError:
-            return None  # which `pread` meets as well, and names
-        return None if piece is None else bytes(piece)
+            return False  # which `pread` meets as well, and names
 
 
 def open_cached(volume: Volume, file_id: FileId) -> Opened | None:

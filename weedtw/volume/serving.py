@@ -144,7 +144,7 @@ class Server:
 
 async def _sequence(
     parts: Iterable[tuple[bytes, ByteRange]], tail: bytes, content: Content
-) -> AsyncGenerator[bytes, None]:
+) -> AsyncGenerator[bytes | memoryview, None]:
     for head, part in parts:
         async with aclosing(content.pieces(part.start, part.stop)) as pieces:
             before = head
@@ -155,7 +155,7 @@ async def _sequence(
         yield tail
 
 
-async def _first(pieces: AsyncGenerator[bytes, None]) -> bytes:
+async def _first(pieces: AsyncGenerator[bytes | memoryview, None]) -> bytes | memoryview:
     """The first piece, b"" when there is none.
 
     Not `anext(pieces, b"")`: in CPython 3.11 that takes no value sent to it, which is how Deferreds resume.
