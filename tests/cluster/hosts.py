@@ -94,8 +94,8 @@ class HostDaemon(Daemon):
 
     @property
     def address(self) -> str:
-        """Where to ask it: on the loopback interface, unless it has been told of others."""
-        knows_others = re.search(r"10\.77\.|-ip\.bind=0\.0\.0\.0", self.line)
+        """Where to ask it: on the loopback interface, unless it has been told of others, be it earlier."""
+        knows_others = re.search(r"10\.77\.|-ip\.bind=0\.0\.0\.0", self.said)
         return f"{self.host.address if knows_others else HOST}:{self.port}"
 
     def start(self, line: str = "") -> None:

@@ -67,8 +67,12 @@ def test_addresses_are_found_out(hosts: list[Host], typed: str) -> None:
     ]
     hosts[0].start("weedtw volume -dir=./v -mserver=10.77.0.2:9333 -pulseSeconds=1")
     check_cluster(masters)
-    members = masters[0].believes()["members"]
-    assert [member["address"] for member in members] == ["10.77.0.1:9333", "10.77.0.2:9333", "10.77.0.3:9333"]
+    addresses = ["10.77.0.1:9333", "10.77.0.2:9333", "10.77.0.3:9333"]
+    assert [member["address"] for member in masters[0].believes()["members"]] == addresses
+    for number, master in enumerate(masters, 1):  # the disk says who the others are
+        master.restart(f"weedtw master -mdir=./{number}")
+    check_cluster(masters)
+    assert [member["address"] for member in masters[0].believes()["members"]] == addresses
 
 
 def test_localhost_cannot_join_a_cluster_of_hosts(hosts: list[Host]) -> None:
