@@ -131,8 +131,9 @@ class Clients:
         self.refusals = 0  # answers without an id
         self.silences = 0  # connections that failed, or brought nothing in time
         self._ending = threading.Event()
-        loops = [partial(self._loop, number) for number in range(CLIENTS)]
-        self._threads = [threading.Thread(target=loop, daemon=True) for loop in (*loops, self._write)]
+        loops: list[Callable[[], None]] = [partial(self._loop, number) for number in range(CLIENTS)]
+        loops.append(self._write)
+        self._threads = [threading.Thread(target=loop, daemon=True) for loop in loops]
 
     def __enter__(self) -> "Clients":
         for thread in self._threads:

@@ -242,7 +242,7 @@ class Cluster:
         """Wait until any of the masters answers an assign and a lookup, and a little longer; who leads then."""
 
         def serves(address: str) -> bool:
-            fid = (get(address, "/dir/assign", 5.0) or {}).get("fid")
+            fid = str((get(address, "/dir/assign", 5.0) or {}).get("fid", ""))
             return bool(fid) and bool(get(address, f"/dir/lookup?volumeId={fid.partition(',')[0]}"))
 
         self.leader()

@@ -162,7 +162,7 @@ class DiskFile:
         return data if data is not None and len(data) == length else None
 
     def read_cached_into(self, buffer: memoryview, offset: int) -> bool:
-        """Fill a buffer without waiting for the disk; whether that could be.  Raises OSError where it is not known."""
+        """Fill a buffer without waiting for the disk; whether it could be.  Raises OSError if it is not known."""
         return self._ops.pread_cached_into(self.fd, buffer, offset) == len(buffer)
 
     def write(self, buffers: Sequence[Buffer], offset: int) -> int:
