@@ -37,6 +37,8 @@ class Other:
     own: tuple[str, ...] = ()
     asked: list[tuple[str, dict[str, Any]]] = attrs.Factory(list)
     claims: str = ""  # another node's id
+    reaches: Mapping[str, str] = attrs.Factory(dict)  # nodes, and where
+    failed: str = ""
     strange: dict[str, Any] | None = None  # what it says of itself instead
 
     def __attrs_post_init__(self) -> None:
@@ -50,11 +52,13 @@ class Other:
         if self.strange is not None:
             return self.strange
         members = [{"node": node, "address": f"{node[-1]}:9333", "connected": False} for node in self.members]
+        members += [{"node": node, "address": at, "connected": True} for node, at in self.reaches.items()]
         return {
             "cluster": self.cluster,
             "node": self.node,
             "address": self.address,
             "term": 1,
+            "failed": self.failed,
             "hasLease": self.leads,
             "members": members,
             "founding": {"list": list(self.own), "ballot": self.acceptor.promised[0]},
@@ -152,6 +156,9 @@ class Node:
         self.running = False
         self.storage.close()
         return succeed(None)
+
+    def retire(self, error: WeedError) -> None:
+        self.failed = error
 
     def campaign(self) -> None:
         self.campaigned = True

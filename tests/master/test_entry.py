@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.logger import LogLevel
 
-from tests.master.entrystage import A, B, C, D, EntryTest, X, Y
+from tests.master.entrystage import A, B, C, D, EntryTest, Node, X, Y
 from weedtw.errors import Damaged, PeerError, StoreFailed, Unreachable
 from weedtw.master import entry
 from weedtw.master.entry import NAME, REFUSED_PAUSE
@@ -184,15 +184,47 @@ class StateOnDiskTests(EntryTest):
         self.wait(REFUSED_PAUSE * 2)
         self.assertTrue(self.node.running)
 
-    def test_a_copy_stops_when_the_original_starts_a_moment_later(self) -> None:
+    def test_a_copy_does_not_start_when_the_original_starts_a_moment_later(self) -> None:
         self.remember(a="old:9333", b=B)
         self.start()
-        self.assertTrue(self.node.running)
+        self.wait(0.3)
         self.network.add("old:9333", cluster=X, claims="node-a")
+        self.wait(20)
+        self.assert_waits("is a copy of that of the master at old:9333")
+
+    def meet_twin(self, here: int, there: int, twin: str = "z:9333", *, failed: str = "") -> Node:
+        """Somebody else runs as this master, too; so many of the others speak with this one, and with that one."""
+        self.remember(a=A, b=B, c=C, d=D)
+        self.network.add(twin, cluster=X, claims="node-a", failed=failed)
+        for place, address in zip([A] * here + [twin] * there, (B, C, D), strict=False):
+            self.network.add(address, cluster=X, reaches={"node-a": place})
+        self.start()
         self.wait(2)
-        self.assertFalse(self.nodes[0].running)
-        self.assertIn("is a copy", str(self.stopped[0]))
-        self.expect_logged()
+        return self.node
+
+    def test_of_two_with_one_identity_the_one_stays_with_whom_more_speak(self) -> None:
+        failed = self.meet_twin(1, 2).failed
+        self.assertIn("is a copy of that of the master at z:9333, or that one's is of this", str(failed))
+        self.assertIn(os.path.join(self.folder, NAME), str(failed))
+
+    def test_this_one_stays_then(self) -> None:
+        self.assertIsNone(self.meet_twin(2, 1).failed)
+
+    def test_of_two_with_whom_as_many_speak_one_stays(self) -> None:
+        self.assertIsNone(self.meet_twin(1, 1).failed)
+
+    def test_of_two_with_whom_as_many_speak_the_other_goes(self) -> None:
+        self.assertIsNotNone(self.meet_twin(1, 1, "a.a:9333").failed)
+
+    def test_a_twin_that_takes_no_part_any_more_is_none(self) -> None:
+        self.assertIsNone(self.meet_twin(0, 2, failed="it has met us").failed)
+
+    def test_others_may_not_have_noticed_yet_that_this_one_has_moved(self) -> None:
+        self.remember(a=A, b=B)
+        self.network.add(B, cluster=X, reaches={"node-a": "old:9333"})
+        self.start()
+        self.wait(10)
+        self.assertIsNone(self.node.failed)
 
     def test_stopping_a_copy_that_waits(self) -> None:
         self.remember(a="old:9333", b=B)

@@ -77,6 +77,7 @@ class Belief:
     node: str
     address: str
     term: int
+    failed: bool  # it takes no part any more
     leads: bool
     members: frozenset[str]  # node ids
     reached: Mapping[str, str]  # those that it has a connection to, and where
@@ -94,6 +95,7 @@ async def ask(peers: PeerAgent, address: str) -> Belief:
             node=_text(answer, "node"),
             address=_text(answer, "address"),
             term=int(answer.get("term", 0)),
+            failed=bool(answer.get("failed")),
             leads=answer.get("hasLease") is True,
             members=frozenset(_text(member, "node") for member in members),
             reached={_text(m, "node"): _text(m, "address") for m in members if m.get("connected") is True},

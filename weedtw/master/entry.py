@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from weedtw.config.model import MasterConfig
-from weedtw.errors import ChangeRefused, PeerError, StorageError, Unavailable, WeedError
+from weedtw.errors import ChangeRefused, PeerError, Unavailable, WeedError
 from weedtw.http.agent import PeerAgent
 from weedtw.master import founding
 from weedtw.master.beliefs import Belief, ask, ask_all
@@ -41,7 +41,7 @@ REFUSED_PAUSE = 5.0  # seconds before asking again a cluster that does not take 
 GRACE = 1.0  # seconds that a majority waits for the rest, so that all begin as members
 JOIN_TIMEOUT = 8.0  # seconds
 MOST_SAID = 50  # reasons to wait that are remembered, to be logged once
-TWIN_WATCH = 4  # looks at the former address after the start: a twin may start a moment later
+TWIN_WATCH = 4  # looks at the former address before the start: a twin may be just starting, too
 
 
 @attrs.define(eq=False)
@@ -168,23 +168,19 @@ class Entrance:
         own = membership.members.get(storage.identity.node)
         self._compare_peers(membership)
         former = own.address if own is not None and not is_same(own.address, self.address) else None
-        while former is not None and self._running and await self._is_twin(former, storage.identity):
-            self._wait_for(
-                f"the folder {self.config.mdir} is a copy of that of the master at {former}, which runs as node "
-                f"{storage.identity.node}; stop one of the two, and for a further master start with an empty folder"
-            )
-            await self._pause(REFUSED_PAUSE)
-        if not self._running:
-            return
-        node = self._begin(storage)
-        for _ in range(TWIN_WATCH if former is not None else 0):
-            await self._pause()
-            if former is not None and self._running and await self._is_twin(former, storage.identity):
-                self.log.critical("another master runs with this one's identity at {address}", address=former)
-                await node.stopService()
-                self.stopped(StorageError(self.config.mdir, f"is a copy of the folder of the master at {former}"))
-                return
-        await self._look_around(node)
+        looks = 0
+        while former is not None and self._running and looks < TWIN_WATCH:
+            looks += 1
+            if await self._is_twin(former, storage.identity):
+                looks = 0
+                self._wait_for(
+                    f"the folder {self.config.mdir} is a copy of that of the master at {former}, which runs as "
+                    f"node {storage.identity.node}; stop one of the two, and for a further master start with an "
+                    "empty folder"
+                )
+            await self._pause(PAUSE if looks else REFUSED_PAUSE)
+        if self._running:
+            await self._look_around(self._begin(storage))
 
     async def _is_twin(self, address: str, identity: Identity) -> bool:
         try:

@@ -4,6 +4,7 @@ Members find each other by the addresses that are on their disks, and tell each 
 moved that nobody knows anybody's address, `--peers` helps, and what the ones that are found know of the others.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 import attrs
@@ -39,9 +40,7 @@ class Lookout:
         for belief in beliefs:
             self._heard.update(canonical((belief.asked,)))
             self._hear_of(belief)
-        own = self.node.identity
-        places = {belief.reached.get(own.node, self.address) for belief in beliefs if belief.cluster == own.cluster}
-        await self._meet_twins(place for place in places if not is_same(place, self.address))
+        await self._meet_twins(beliefs)
 
     def _whom(self, hints: Iterable[str]) -> list[str]:
         """While a member cannot be reached, or nobody leads: whoever may know.  Else: those not heard of yet."""
@@ -63,8 +62,10 @@ class Lookout:
         if belief.cluster == own.cluster:
             if belief.leads and own.node not in belief.members:
                 self._is_gone_without(belief)
-            for id_, address in (*belief.reached.items(), (belief.node, belief.address)):
+            for id_, address in belief.reached.items():
                 self._learn(id_, address)
+            if not belief.failed:
+                self._learn(belief.node, belief.address)
         elif belief.cluster:
             self._complain(
                 f"the master at {belief.asked} belongs to cluster {belief.cluster}, and this one to cluster "
@@ -84,15 +85,20 @@ class Lookout:
         if leader.term > self.node.core.term:
             self.node.retire(StoreFailed(self.path, f"the cluster has gone on without this master; {way_back}"))
 
-    async def _meet_twins(self, places: Iterable[str]) -> None:
-        """The others say that they reach this node elsewhere.
+    async def _meet_twins(self, beliefs: list[Belief]) -> None:
+        """See whether the others reach this node elsewhere.
 
         They may not have noticed yet that it has moved; but when somebody answers there under its name, one of the
-        two has a copy of the other's folder.  Whose memory is the newer one is not known, and the others speak with
-        that one: so this one takes part no more.
+        two has a copy of the other's folder.  Then the one stays with whom more of the others speak, for it may have
+        promised them something, and the other takes part no more: two that vote as one could elect two leaders.
         """
-        for twin in await ask_all(self.peers, places):
-            if twin.node == self.node.identity.node:
+        own = self.node.identity
+        reached = [b.reached[own.node] for b in beliefs if b.cluster == own.cluster and own.node in b.reached]
+        places = Counter(canonical((address,))[0] for address in reached)
+        here = canonical((self.address,))[0]
+        weightier = [place for place in places if (-places[place], place) < (-places[here], here)]
+        for twin in await ask_all(self.peers, weightier):
+            if twin.node == own.node and not twin.failed and not is_same(twin.address, self.address):
                 reason = (
                     f"is a copy of that of the master at {twin.address}, or that one's is of this: both run as node "
                     f"{twin.node}, and the other masters speak with that one. Stop one of the two, and for a further "
