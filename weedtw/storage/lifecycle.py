@@ -44,6 +44,7 @@ def remove_made(files: VolumeFiles) -> None:
         for name in (path, path + ".tmp"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
+    shutil.rmtree(files.map_folder(0), ignore_errors=True)
 
 
 def is_leaving(files: VolumeFiles) -> bool:

@@ -111,15 +111,24 @@ class Volume:
         except OSError as error:
             remove_made(files)
             raise StorageError(files.dat, f"the volume cannot be made: {error.strerror or error}") from error
-        return cls.open(
-            files,
-            clock=clock,
-            offset_width=offset_width,
-            ops=ops,
-            disk_id=disk_id,
-            disk_type=disk_type,
-            index=index,
-        )
+        try:
+            made = cls.open(
+                files,
+                clock=clock,
+                offset_width=offset_width,
+                ops=ops,
+                disk_id=disk_id,
+                disk_type=disk_type,
+                index=index,
+            )
+        except StorageError:
+            remove_made(files)
+            raise
+        if made.read_only_reason:  # the disk did not let go on what it has just let make
+            made.drop()
+            remove_made(files)
+            raise StorageError(files.dat, f"the volume cannot be made: {made.read_only_reason}")
+        return made
 
     @classmethod
     def open(
