@@ -1,7 +1,8 @@
 """Writing in the reactor instead of in a thread, which takes longer than the write: while the disk is quick.
 
 A write of a small file goes to the page cache and takes microseconds.  But the kernel may hold a writer up when the
-disk cannot keep up with what is in the cache.  After a write that took long, writes go to threads for a while.
+disk cannot keep up with what is in the cache.  After two writes that took long, one soon after the other, writes go
+to threads for a while.  (One alone says little: another process may have had the processor.)
 """
 
 from collections.abc import Callable
@@ -14,7 +15,8 @@ from weedtw.storage.fileops import Buffer
 from weedtw.storage.volume import Volume
 
 LARGEST: Final = 64 * 1024  # bytes of data
-_SLOW: Final = 0.05  # seconds: a write that took longer says that the disk is not keeping up
+_SLOW: Final = 0.05  # seconds: writes that take longer say that the disk is not keeping up
+_SOON: Final = 1.0  # seconds between two of them that count
 _RESPITE: Final = 5.0  # seconds for which writing is then left to threads
 
 
@@ -25,6 +27,7 @@ class Brisk:
     monotonic: Callable[[], float]
     merge: Callable[[Volume], None]
     _not_before: float = attrs.field(default=0.0, init=False)
+    _slow_at: float = attrs.field(default=float("-inf"), init=False)  # when the last slow write began
 
     def write(self, volume: Volume, key: int, cookie: int, data: Buffer, known: bytes) -> Appended | None:
         """See `append_new`; None also when this is better left to a thread."""
@@ -36,5 +39,7 @@ class Brisk:
             if written.generation.needles.wants_merge():
                 self.merge(volume)
             if self.monotonic() - began > _SLOW:
-                self._not_before = began + _RESPITE
+                if began - self._slow_at < _SOON:
+                    self._not_before = began + _RESPITE
+                self._slow_at = began
         return written
