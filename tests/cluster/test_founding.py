@@ -110,3 +110,26 @@ def test_killed_while_founding(scratch: Scratch, volume: Daemon) -> None:
         for master in masters:
             master.start()
     check_cluster(masters)
+
+
+def test_killed_while_joining(scratch: Scratch, volume: Daemon) -> None:
+    """A newcomer that died half way leaves nobody behind, whatever it had got to."""
+    first = start(scratch, 1, "none")
+    cluster = wait_for_cluster([first])
+    second = start(scratch, 2, "1")
+    for _ in range(3):
+        wait_until(lambda: f":{second.port}" in str(first.believes().get("members")), "the newcomer is admitted")
+        second.restart()
+    assert check_cluster([first, second]) == cluster
+
+
+def test_a_newcomer_that_is_told_of_two_clusters(scratch: Scratch, volume: Daemon) -> None:
+    first, second = start(scratch, 1, "none"), start(scratch, 2, "none")
+    clusters = [wait_for_cluster([master]) for master in (first, second)]
+    newcomer = start(scratch, 3, "12")
+    said = newcomer.wait_to_say("the masters of --peers belong to different clusters")
+    assert f"localhost:{first.port} to {clusters[0]}" in said
+    assert f"localhost:{second.port} to {clusters[1]}" in said
+    assert ids([newcomer]) == {""}
+    second.kill()
+    assert check_cluster([first, newcomer]) == clusters[0]
