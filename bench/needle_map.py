@@ -22,6 +22,10 @@ from rich.table import Table
 from weedtw.formats.idx import ROW_SIZES, unpack_rows
 from weedtw.formats.needle import Needle
 from weedtw.formats.replication import ReplicaPlacement
+from weedtw.storage.diskmap import DiskMap
+from weedtw.storage.fileops import DiskFile, FileOps
+from weedtw.storage.maps import load_map
+from weedtw.storage.mark import Mark
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.needlemap import NeedleMap
 from weedtw.storage.vacuum import compact
@@ -50,9 +54,9 @@ class Report:
     @contextmanager
     def seconds(self, what: str) -> Iterator[None]:
         """Time a block."""
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         yield
-        self.add(what, f"{time.perf_counter() - begun:.3f} s")
+        self.add(what, f"{time.perf_counter() - begun:.3f} s   ({time.process_time() - worked:.3f} s of CPU)")
 
 
 def resident() -> int:
@@ -92,10 +96,63 @@ def measure_map(report: Report, count: int, width: int) -> None:
             if needles.wants_merge():
                 needles.begin_merge()
                 needles.end_merge(needles.merged())
+    for key in range(2 * count, 2 * count + 65536):
+        needles.put(key, 8 * key, 100)
+    measure_merge(report, needles, keys)
+
+
+def measure_merge(report: Report, needles: NeedleMap, keys: list[int]) -> None:
+    """One merge of 65,536 needles in a thread, and the longest that a reader waited for a look-up meanwhile."""
     needles.begin_merge()
-    with report.seconds("  one merge"):
-        columns = needles.merged()
-    needles.end_merge(columns)
+    quiet = longest_lookup(needles, keys)
+    with report.seconds("  one merge of 65,536 needles, with a reader"), ThreadPoolExecutor(1) as other:
+        merging = other.submit(needles.merged)
+        longest = 0.0
+        while not merging.done():
+            longest = max(longest, longest_lookup(needles, keys[:1000]))
+        needles.end_merge(merging.result())
+    report.add("  longest look-up during it (and without one)", f"{longest * 1e3:.2f} ms   ({quiet * 1e3:.2f} ms)")
+
+
+def longest_lookup(needles: NeedleMap, keys: list[int]) -> float:
+    """The longest of so many look-ups, in seconds."""
+    longest, before = 0.0, time.perf_counter()
+    for key in keys:
+        needles.find(key)
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    return longest
+
+
+def measure_disk_map(report: Report, count: int, folder: str) -> None:
+    """The same on disk: made from the index, then opened again."""
+    files = VolumeFiles(folder, folder, "", 9)
+    idx = DiskFile(FileOps(), files.idx, os.O_RDWR | os.O_CREAT)
+    data = index_bytes(count, 4)
+    idx.write([data], 0)
+    mark = Mark.of(0, 4, idx, len(data), 1 << 35, 0)
+    before = resident()
+    with report.seconds(f"lmdb: make the map of {count:,} rows"):
+        needles = load_map("lmdb", files, idx, mark)
+    assert isinstance(needles, DiskMap)
+    report.add("  disk a needle", f"{needles.disk_bytes / len(needles):.1f} bytes")
+    del needles
+    with report.seconds("  open it again"):
+        needles = load_map("lmdb", files, idx, mark)
+    keys = [random.Random(1).randrange(1, count) for _ in range(LOOKUPS)]
+    with report.rate("  lookups, random keys", LOOKUPS):
+        for key in keys:
+            needles.find(key)
+    report.add(
+        "  process memory a needle, pages of the map's file among it", f"{(resident() - before) / count:.1f} bytes"
+    )
+    fresh = min(LOOKUPS, count)
+    with report.rate("  puts of new keys, merges included", fresh):
+        for key in range(count + 1, count + 1 + fresh):
+            needles.put(key, 8 * key, 100)
+            if needles.wants_merge():
+                needles.begin_merge(lambda: mark)
+                needles.end_merge(needles.merged())
 
 
 def measure_volume(report: Report, count: int, folder: str) -> None:
@@ -156,6 +213,7 @@ def main() -> None:
         measure_map(report, options.needles, width)
     folder = tempfile.mkdtemp(prefix="weedtw-bench-", dir=options.folder)
     try:
+        measure_disk_map(report, options.needles, folder)
         measure_volume(report, options.files, folder)
     finally:
         shutil.rmtree(folder)

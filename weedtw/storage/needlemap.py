@@ -331,11 +331,15 @@ def _last_states(
     """One row a key from rows sorted as for `_count`: the last put, its size inverted if it was deleted since."""
     if is_put.all() and bool(np.all(keys[1:] != keys[:-1])):
         return keys, offsets, sizes
-    count = len(keys)
     last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True))
     first = np.append(0, last[:-1] + 1)
-    last_put = np.maximum.accumulate(np.where(is_put, np.arange(count), -1))[last]
-    known = last_put >= first
-    last, last_put = last[known], last_put[known]
-    states = np.where(is_put[last], sizes[last_put], ~sizes[last_put]).astype(np.int32)
+    puts = np.flatnonzero(is_put)
+    if not len(puts):
+        return keys[:0], offsets[:0], sizes[:0]
+    last_put = puts[np.cumsum(is_put, dtype=np.int32)[last] - 1]  # the last of all when there is none before
+    known = (last_put >= first) & (last_put <= last)
+    if not known.all():
+        last, last_put = last[known], last_put[known]
+    states = sizes[last_put]
+    states ^= np.where(is_put[last], np.int32(0), np.int32(-1))  # inverts those of the others
     return keys[last], offsets[last_put], states
