@@ -323,5 +323,6 @@ async def test_damage_on_one_copy_is_read_from_the_other(cluster: Any, pair: Any
         file.write(b"damage")
     read = await cluster.get(pair[0], FID)
     assert (read.status, read.body, read["Content-Type"]) == (200, body, "a/b")
+    assert (pair[0]._api.damaged_reads, pair[0]._api.rescued_reads) == (1, 1)
     await cluster.stop(pair[1])
     assert (await cluster.get(pair[0], FID)).status == 500

@@ -33,8 +33,8 @@ from weedtw.storage.volume import Volume
 from weedtw.volume.contents import Run
 from weedtw.volume.replicate import Replicator
 
-DELAYS: Final = (1.0, 4.0, 15.0, 40.0)  # seconds before each comparison, from the start or from the one before
-RETRY: Final = 1.0  # seconds until a copy is asked again that could not be; then twice as long, and so on
+DELAYS: Final = (1.0, 2.0, 4.0, 15.0, 40.0)  # seconds before each comparison, from the start or from the one before
+RETRY: Final = 2.0  # seconds after these until a copy is asked that could not be; then twice as long, and so on
 LONGEST: Final = 30.0  # seconds
 MARGIN: Final = 60 * 10**9  # nanoseconds before a server's last change that are compared too: clocks differ
 SETTLED: Final = 2 * 10**9  # nanoseconds for which a change is left to the write that it is part of
@@ -76,16 +76,21 @@ class Agreement:
             self.log.failure("while comparing copies", failure)
 
     async def _work(self) -> None:
+        waiting = set(self._since)
         for delay in DELAYS:
             await deferLater(self.clock, delay)
-            waiting, pause = set(self._since), RETRY
-            while waiting:
-                for volume_id in sorted(waiting):
-                    if await self._compare(volume_id):
-                        waiting.discard(volume_id)
-                if waiting:
-                    await deferLater(self.clock, pause)
-                    pause = min(2 * pause, LONGEST)
+            await self._round(set(self._since), waiting)
+        pause = RETRY
+        while waiting:
+            await deferLater(self.clock, pause)
+            pause = min(2 * pause, LONGEST)
+            await self._round(set(waiting), waiting)
+
+    async def _round(self, volume_ids: set[int], waiting: set[int]) -> None:
+        """Compare these volumes; those that could be leave `waiting`."""
+        for volume_id in sorted(volume_ids):
+            if await self._compare(volume_id):
+                waiting.discard(volume_id)
 
     async def _compare(self, volume_id: int) -> bool:
         """Have all copies of one volume agree; whether all could be asked."""

@@ -73,6 +73,8 @@ class Api:
     is_ready: Callable[[], str]  # "" or what is missing
     facts: Callable[[], list[tuple[str, str]]]  # what the page says about the cluster
     call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
+    damaged_reads: int = attrs.field(default=0, init=False)  # since the start: of files that were not as written
+    rescued_reads: int = attrs.field(default=0, init=False)  # those of them that another copy answered
     agreement: Agreement = attrs.field(init=False)
     _admin: IResource = attrs.field(init=False)
 
@@ -134,11 +136,15 @@ class Api:
         try:
             return await self._serve(request, parameters, path, volume)
         except Damaged as error:
+            self.damaged_reads += 1
             self.log.warn("{fid} is damaged here: {reason}", fid=str(path.file_id), reason=str(error))
             has_others = volume.replication.copies > 1 and not is_marked(request, parameters)
             if request.startedWriting or request.is_gone or not has_others or self.proxy.mode == "local":
                 raise
-            return await self._read_another_copy(request, parameters, volume_id, error)
+            answer = await self._read_another_copy(request, parameters, volume_id, error)
+            self.rescued_reads += 1
+            self.log.warn("{fid} was read from another copy", fid=str(path.file_id))
+            return answer
 
     async def _read_another_copy(
         self, request: Request, parameters: Params, volume_id: int, damage: Damaged
