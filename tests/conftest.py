@@ -1,11 +1,16 @@
 """What every test shares: a test fails when anything logged a failure it did not expect."""
 
+import signal
 from collections.abc import Iterator
 
 import attrs
 import pytest
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
+
+# Who runs the tests in the background has SIGINT ignored, and all processes that the tests start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @implementer(ILogObserver)
