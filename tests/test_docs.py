@@ -25,7 +25,11 @@ DOCUMENTS = (
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
 OF_OTHERS = {"--data-binary"}  # options of curl
-TOOLS = (os.path.join("tests", "sim", "__main__.py"), os.path.join("bench", "raft.py"))  # their source names theirs
+TOOLS = (  # their source names their options
+    os.path.join("tests", "sim", "__main__.py"),
+    os.path.join("bench", "raft.py"),
+    os.path.join("bench", "data_path.py"),
+)
 
 _FENCED = re.compile(r"^( *)(```|~~~).*?^\1\2 *$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]*`")
