@@ -24,7 +24,7 @@ from weedtw.storage.needlemap import NeedleMap
 
 pytestmark = pytest.mark.process
 
-LENGTH = 600.0 if TORTURE else 9.0  # seconds under load
+LENGTH = 600.0 if TORTURE else 7.0  # seconds under load
 BETWEEN_KILLS = 15.0 if TORTURE else 2.5
 DOWN = 3.0 if TORTURE else 0.5  # seconds for which a killed server stays away
 BETWEEN_VACUUMS = 3.0 if TORTURE else 1.0
