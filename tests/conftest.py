@@ -5,12 +5,17 @@ from collections.abc import Iterator
 
 import attrs
 import pytest
+from hypothesis import HealthCheck, settings
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 # Who runs the tests in the background has SIGINT ignored, and all processes that the tests start would ignore it too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test depends on how fast the machine is.
+settings.register_profile("weedtw", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("weedtw")
 
 
 @implementer(ILogObserver)
