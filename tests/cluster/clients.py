@@ -49,6 +49,7 @@ class Call:
     asked: str  # the master's address
     status: int
     answer: dict[str, Any]
+    client: int = 0  # which one asked
 
     @property
     def keys(self) -> range:
@@ -98,7 +99,7 @@ class Clients:
             if self._end.wait(BREATH):
                 return
             call = ask(self.masters[turn % len(self.masters)].address, parameters)
-            self.calls.append(call)
+            self.calls.append(attrs.evolve(call, client=number))
             if call.status != 200:
                 turn += 1
                 self._end.wait(10 * BREATH)
