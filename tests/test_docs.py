@@ -8,11 +8,11 @@ from importlib import import_module
 from urllib.parse import unquote
 
 import click
-from klein import Klein
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.cli.main import COMMANDS
 from weedtw.config.vocabulary import PROGRAMS, family, vocabulary
+from weedtw.http.routes import Routes
 from weedtw.master.api import MasterApi
 from weedtw.master.clusterapi import ClusterApi
 from weedtw.volume.admin import Admin
@@ -78,11 +78,11 @@ def options() -> set[str]:
     return found
 
 
-def paths(app: Klein, prefix: str = "") -> Iterator[str]:
+def paths(app: Routes, prefix: str = "") -> Iterator[str]:
     """The paths of an application that do not stand for a file."""
-    for rule in app.url_map.iter_rules():
-        if "<" not in rule.rule and not rule.rule.endswith("/"):  # a rule like /cluster/ is where another one begins
-            yield prefix + rule.rule
+    for rule in app:
+        if "<" not in rule.path and not rule.path.endswith("/"):  # a rule like /cluster/ is where another one begins
+            yield prefix + rule.path
 
 
 class DocumentTests(SynchronousTestCase):

@@ -179,8 +179,13 @@ class TestAlike(SynchronousTestCase):
         st.lists(st.integers(0, 1 << 20), max_size=8),
     )
     def test_whatever_comes_in_whatever_pieces(self, requests: list[bytes], last: bytes, cuts: list[int]) -> None:
+        """Only whether `100 Continue` is worth while depends on how much of the body came with the head."""
         stream = b"".join(requests) + last
-        self.assertEqual(answered(True, split(stream, cuts))[:2], answered(False, [stream])[:2])
+        outcomes = []
+        for hot, pieces in ((True, split(stream, cuts)), (False, [stream])):
+            received, end, _ = answered(hot, pieces)
+            outcomes.append((received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), end))
+        self.assertEqual(*outcomes)
 
     def test_usual_requests_are_hot(self) -> None:
         requests = [get("a"), get("b", "Accept-Encoding: gzip, br", "User-Agent: x"), put("a", b"hello")]

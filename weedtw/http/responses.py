@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import RequestRedirect
 
 from weedtw import errors
 from weedtw.http.requests import Request, query
@@ -247,13 +245,21 @@ def json_errors(app: "Klein") -> None:
             if not isinstance(error, CancelledError | errors.WeedError):
                 _log.failure("after {uri} was given up", args[-1], uri=request.uri)
             return b""
-        if isinstance(error, MethodNotAllowed):
-            allowed = tuple(sorted(error.valid_methods or ()))
-            error = errors.MethodNotAllowed(request.method.decode("ascii", "replace"), allowed)
-        elif isinstance(error, NotFound | RequestRedirect):  # the latter would send to a path with a slash behind it
-            error = errors.PathNotFound(request.path.decode("utf-8", "replace"))
-        elif isinstance(error, HTTPException):
-            error = errors.BadMessage(str(error.description), error.code or 500)
-        return error_response(request, error)
+        return error_response(request, _of_routing(request, error))
 
     app.handle_errors(Exception)(cast("KleinErrorFunction", answer))
+
+
+def _of_routing(request: Request, error: BaseException) -> BaseException:
+    """What werkzeug raises, in our words; other errors as they are."""
+    from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound  # noqa: PLC0415 - comes with Klein, late
+    from werkzeug.routing import RequestRedirect  # noqa: PLC0415
+
+    if isinstance(error, MethodNotAllowed):
+        allowed = tuple(sorted(error.valid_methods or ()))
+        return errors.MethodNotAllowed(request.method.decode("ascii", "replace"), allowed)
+    if isinstance(error, NotFound | RequestRedirect):  # the latter would send to a path with a slash behind it
+        return errors.PathNotFound(request.path.decode("utf-8", "replace"))
+    if isinstance(error, HTTPException):
+        return errors.BadMessage(str(error.description), error.code or 500)
+    return error

@@ -5,8 +5,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import attrs
-from klein import Klein
-from werkzeug.routing import BaseConverter
 
 from weedtw.errors import (
     BadFileId,
@@ -27,12 +25,12 @@ from weedtw.http.responses import (
     error_headers,
     error_value,
     html_response,
-    json_errors,
     json_response,
     redirect_response,
     status_of,
     uninterrupted,
 )
+from weedtw.http.routes import Routes
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
 from weedtw.master.clusterapi import ClusterApi
@@ -52,20 +50,15 @@ _READ = ("GET", "POST", "PUT")  # parameters may come as a form, so reading may 
 _DO = ("GET", "POST", "PUT")
 
 
-class FilePathConverter(BaseConverter):
-    """The paths that name a file: `3,01637037d6`, `3/01637037d6` and `3/01637037d6/name`, with any ending."""
-
-    part_isolating = False
-    regex = r"[^/]*,[^/]*|[0-9]+/[^/]+(?:/[^/]*)?"
+# The paths that name a file: `3,01637037d6`, `3/01637037d6` and `3/01637037d6/name`, with any ending.
+_FILE = r"[^/]*,[^/]*|[0-9]+/[^/]+(?:/[^/]*)?"
 
 
 @attrs.define(eq=False)
 class MasterApi:
     """The endpoints; `white_list` guards those that change something."""
 
-    app = Klein()
-    app.url_map.converters["file"] = FilePathConverter
-    json_errors(app)
+    app = Routes({"file": _FILE})
 
     cluster: Cluster
     assigner: Assigner
@@ -86,7 +79,7 @@ class MasterApi:
 
     # -------------------------------------------------------------- file ids
 
-    @app.route("/dir/assign", methods=_DO)
+    @app.route("/dir/assign", methods=_DO, head=False)
     @endpoint
     @guarded
     @led
@@ -166,7 +159,7 @@ class MasterApi:
 
     # -------------------------------------------------------------- volumes and collections
 
-    @app.route("/vol/grow", methods=_DO)
+    @app.route("/vol/grow", methods=_DO, head=False)
     @endpoint
     @guarded
     @led
@@ -182,7 +175,7 @@ class MasterApi:
         made = await uninterrupted(self.grower.grow_all(Order(key, where, count, or_none=True)))
         return json_response(request, {"count": made})
 
-    @app.route("/vol/vacuum", methods=_DO)
+    @app.route("/vol/vacuum", methods=_DO, head=False)
     @endpoint
     @guarded
     @led
@@ -196,7 +189,7 @@ class MasterApi:
         await uninterrupted(self.vacuum.run(threshold))
         return json_response(request, topology_status(self.cluster))
 
-    @app.route("/col/delete", methods=[*_DO, "DELETE"])
+    @app.route("/col/delete", methods=[*_DO, "DELETE"], head=False)
     @endpoint
     @guarded
     @led
@@ -279,13 +272,3 @@ def locations_value(servers: Iterable[Server]) -> list[dict[str, str]]:
         {"url": server.address, "publicUrl": server.public_url, "dataCenter": server.data_center}
         for server in servers
     ]
-
-
-def _without_head(app: Klein, *paths: str) -> None:
-    """Take HEAD, which routing lets in wherever GET is, from paths that change something."""
-    for rule in app.url_map.iter_rules():
-        if rule.rule in paths and rule.methods is not None:
-            rule.methods.discard("HEAD")
-
-
-_without_head(MasterApi.app, "/dir/assign", "/vol/grow", "/vol/vacuum", "/col/delete")

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import attrs
-from klein import Klein
 
 from weedtw.errors import BadRequest, ChangeRefused, PeerError, Unavailable
 from weedtw.http.guard import WhiteList, guarded
 from weedtw.http.requests import Request, params
-from weedtw.http.responses import empty_response, endpoint, json_errors, json_response, uninterrupted
+from weedtw.http.responses import empty_response, endpoint, json_response, uninterrupted
+from weedtw.http.routes import Routes
 from weedtw.master import founding
 from weedtw.master.beliefs import own_beliefs
 from weedtw.master.cluster import Cluster
@@ -24,8 +24,7 @@ from weedtw.topology.state import ForgetServer
 class ClusterApi:
     """The cluster over HTTP; `white_list` guards what changes something."""
 
-    app = Klein()
-    json_errors(app)
+    app = Routes()
 
     cluster: Cluster
     ledger: RaftLedger

@@ -29,6 +29,7 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
+from weedtw.http.routes import Warmth
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
@@ -99,6 +100,7 @@ class MasterService(Service):
         self.white_list = WhiteList.parse(config.white_list)
         self.peers = make_agent(reactor)
         self.ledger = RaftLedger(str(uuid.uuid4()))
+        self.warmth = Warmth(reactor)
         self.parts: Parts | None = None
         self.entrance: Entrance | None = None
         self._lock: FolderLock | None = None
@@ -252,6 +254,7 @@ class MasterService(Service):
         self._port.startReading()
         self.parts.start()
         self.entrance.start()
+        self.warmth.start()
         self.log.info("master {address} keeps its state in {folder}", address=self.address, folder=self.config.mdir)
         if self.config.ip == "localhost":
             self.log.info(
@@ -280,6 +283,7 @@ class MasterService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self.warmth.stop()
         await self._hand_over()
         if self._port is not None:
             await maybeDeferred(self._port.stopListening)

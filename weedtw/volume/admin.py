@@ -17,7 +17,6 @@ Parameters come in the query or in an url-encoded form.  The white list is check
 from collections.abc import Callable
 
 import attrs
-from klein import Klein
 from twisted.internet.defer import DeferredSemaphore
 
 from weedtw.config.kinds import SERVERS
@@ -27,7 +26,8 @@ from weedtw.formats.fileid import MAX_VOLUME_ID
 from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.http.requests import Request, params
-from weedtw.http.responses import body_response, endpoint, json_errors, json_response, uninterrupted
+from weedtw.http.responses import body_response, endpoint, json_response, uninterrupted
+from weedtw.http.routes import Routes
 from weedtw.storage.changes import Change, changes_since, record_of
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import Store
@@ -45,8 +45,7 @@ def _volume_of(request: Request) -> int:
 class Admin:
     """Answers the requests; what blocks runs in threads."""
 
-    app = Klein()
-    json_errors(app)
+    app = Routes()
 
     store: Store
     run: Run

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import attrs
-from klein import Klein
 from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
@@ -31,10 +30,10 @@ from weedtw.http.responses import (
     empty_response,
     endpoint,
     html_response,
-    json_errors,
     json_response,
     uninterrupted,
 )
+from weedtw.http.routes import Routes
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.admin import Admin
@@ -58,8 +57,7 @@ class Api:
     """Answers requests; `address` is this server's own."""
 
     log = Logger()
-    app = Klein()
-    json_errors(app)
+    app = Routes()
 
     address: str
     store: Store
@@ -307,7 +305,7 @@ class Api:
 
 
 _ENDPOINTS = {  # the paths that are no file's, with the methods that they take
-    rule.rule: tuple(sorted(rule.methods)) for rule in Api.app.url_map.iter_rules() if rule.methods
+    rule.path: tuple(sorted(rule.methods)) for rule in Api.app if rule.methods
 }
 
 

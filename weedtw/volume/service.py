@@ -29,6 +29,7 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
+from weedtw.http.routes import Warmth
 from weedtw.http.spool import Budget
 from weedtw.raft.tls import plain_connector
 from weedtw.storage.location import DiskLocation
@@ -96,6 +97,7 @@ class VolumeService(Service):
             changed=self._changed,
         )
         self.notices = Notices(self.store)
+        self.warmth = Warmth(reactor)
         self._api: Api | None = None
         self._merging: set[int] = set()  # volumes whose map is being tidied up
         self._port: Any = None  # a twisted.internet.tcp.Port
@@ -266,6 +268,7 @@ class VolumeService(Service):
         self.own_threads.start()
         self._port.startReading()
         self.heartbeats.startService()
+        self.warmth.start()
         self._api.agreement.start()
         self._upkeep = LoopingCall(self._look_after_disks)
         self._upkeep.clock = self.reactor
@@ -285,6 +288,7 @@ class VolumeService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self.warmth.stop()
         if self._upkeep is not None and self._upkeep.running:
             self._upkeep.stop()
         # First of all, so that the masters send us nobody any more; and so that a connection which ends from here on,
