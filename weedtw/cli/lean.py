@@ -24,9 +24,9 @@ def make_lean(reactor: Any) -> None:
 
 
 def _settle() -> None:
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, 20, 20)
+    gc.enable()
 
 
 def _iteration_of(reactor: Any) -> Any:

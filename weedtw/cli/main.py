@@ -4,6 +4,7 @@ A sub-command is a module `weedtw.cli.NAME` with `main(arguments) -> int`: it ge
 and returns the exit status.  The three daemons are started by `weedtw.cli.run`.
 """
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,7 @@ def _dispatch(options: list[str], command: str, arguments: list[str]) -> int:
         return 0
     for program in PROGRAMS:
         if command == program:
+            gc.disable()  # until `lean` turns it on: a daemon needs all that it makes while it starts
             from weedtw.cli.run import run
 
             return run(program, options + arguments)

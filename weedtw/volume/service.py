@@ -7,6 +7,7 @@ service.stopService()    a Deferred: requests under way have finished, files are
 """
 
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from twisted.application.service import Service
@@ -45,6 +46,7 @@ from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.hot import HotFiles
 from weedtw.volume.hotread import HotReads
 from weedtw.volume.hotwrite import HotWrites
+from weedtw.volume.images import Shape
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.memory import give_back
@@ -366,9 +368,13 @@ class VolumeService(Service):
 
 
 def _reshaper() -> Reshaper | None:
-    """What makes pictures smaller; None without Pillow."""
-    try:
-        from weedtw.volume.resize import reshape  # noqa: PLC0415 - Pillow is an extra
-    except ImportError:
+    """What makes pictures smaller; None without Pillow, which is an extra and imported with the first picture."""
+    if find_spec("PIL") is None:
         return None
+
+    def reshape(data: bytes, mime: str, shape: Shape) -> bytes | None:
+        from weedtw.volume import resize  # noqa: PLC0415 - see above
+
+        return resize.reshape(data, mime, shape)
+
     return reshape
