@@ -5,12 +5,31 @@ attributes, and `str(error)` is the sentence for people.  Which HTTP status an e
 in one table, `weedtw/http/responses.py`.  This module imports nothing of weedtw.
 """
 
-import attrs
+import inspect
+from typing import Any, ClassVar, dataclass_transform
 
 
-@attrs.frozen(auto_exc=True, slots=False)
+@dataclass_transform(frozen_default=True)
 class WeedError(Exception):
-    """Parent of all errors of weedtw; catch this to catch them all."""
+    """Parent of all errors of weedtw; catch this to catch them all.
+
+    The annotations of a subclass are its fields, taken by place or by name.  attrs would do the same; but for so many
+    classes it needs a twentieth of a daemon's start.
+    """
+
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fields = tuple(dict.fromkeys((*cls._fields, *inspect.get_annotations(cls))))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        values = dict(zip(self._fields, args, strict=False)) | kwargs
+        missing = [name for name in self._fields if name not in values and not hasattr(type(self), name)]
+        if missing or len(values) != len(args) + len(kwargs) or not values.keys() <= set(self._fields):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(self._fields) or 'nothing'}: {args} {kwargs}")
+        super().__init__(*(values.get(name, getattr(type(self), name, None)) for name in self._fields))
+        self.__dict__.update(values)
 
     def __str__(self) -> str:
         """One sentence for the person who sees it; subclasses say what can be done."""
@@ -20,7 +39,6 @@ class WeedError(Exception):
 # ------------------------------------------------------------------ what a request may get wrong
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadRequest(WeedError):
     """A request that cannot be understood; the client has to change it."""
 
@@ -30,7 +48,6 @@ class BadRequest(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadFileId(BadRequest):
     """A file id is not of the form `volume,hexkeycookie`; take ids as `/dir/assign` gave them."""
 
@@ -40,7 +57,6 @@ class BadFileId(BadRequest):
         return f"{self.text!r} is not a file id: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadTtl(BadRequest):
     """A time to live is not a count with a unit of m, h, d, w, M or y, such as `3m` or `1d`."""
 
@@ -50,7 +66,6 @@ class BadTtl(BadRequest):
         return f"ttl {self.text!r}: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadReplication(BadRequest):
     """A replication is not three digits (other data centers, other racks, same rack), such as `001`."""
 
@@ -60,7 +75,6 @@ class BadReplication(BadRequest):
         return f"replication {self.text!r}: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadCollection(BadRequest):
     """A collection name holds a character that could leave the data folder, or is too long."""
 
@@ -70,7 +84,6 @@ class BadCollection(BadRequest):
         return f"collection {self.text!r}: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class TooLarge(WeedError):
     """A file is over the server's size limit; split it (`weedtw upload --maxMB`) or raise `--fileSizeLimitMB`."""
 
@@ -82,7 +95,6 @@ class TooLarge(WeedError):
         return f"{had} is over the limit of {self.limit} bytes; upload it in chunks or raise --fileSizeLimitMB"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadDigest(BadRequest):
     """The body does not have the Content-MD5 that the request claims: it was damaged on the way."""
 
@@ -90,12 +102,10 @@ class BadDigest(BadRequest):
 # ------------------------------------------------------------------ what is not there
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NotFound(WeedError):
     """Parent of what is a 404: nothing here under that name."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class VolumeNotFound(NotFound):
     """The volume is not here; look it up at the master."""
 
@@ -105,7 +115,6 @@ class VolumeNotFound(NotFound):
         return f"volume {self.volume_id} not found"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NeedleNotFound(NotFound):
     """The volume holds no live file under that key (never written, deleted, or expired)."""
 
@@ -116,7 +125,6 @@ class NeedleNotFound(NotFound):
         return f"volume {self.volume_id} holds no file with key {self.key:x}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class CookieMismatch(WeedError):
     """The cookie in the file id is not the one the file was written with."""
 
@@ -127,7 +135,6 @@ class CookieMismatch(WeedError):
         return f"the cookie does not match that of file {self.key:x} in volume {self.volume_id}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class CollectionNotFound(WeedError):
     """No volume belongs to a collection of that name."""
 
@@ -140,7 +147,6 @@ class CollectionNotFound(WeedError):
 # ------------------------------------------------------------------ disks and files
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class StorageError(WeedError):
     """Parent of what goes wrong with files; `path` names the file."""
 
@@ -151,32 +157,26 @@ class StorageError(WeedError):
         return f"{self.path}: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class Damaged(StorageError):
     """Bytes on disk are not what they were written as; read another copy, then `weedtw verify`."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class ReadOnlyVolume(StorageError):
     """The volume takes no writes now; `reason` says why."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class VolumeFull(StorageError):
     """The volume has reached what its index rows can address; ask the master for another."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NotEmpty(StorageError):
     """The volume was to be deleted only if nothing had ever been written to it."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class WriteFailed(StorageError):
     """The operating system refused a write (disk full, I/O error); nothing of it was kept."""
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class FolderInUse(StorageError):
     """Another process holds the folder's lock; stop it or choose another folder."""
 
@@ -184,7 +184,6 @@ class FolderInUse(StorageError):
 # ------------------------------------------------------------------ the cluster
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class Unavailable(WeedError):
     """Cannot be served now but may be soon: HTTP 503 with Retry-After."""
 
@@ -195,7 +194,6 @@ class Unavailable(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NoRoom(WeedError):
     """No set of volume servers can take the volume that was asked for; add servers or raise `--max`."""
 
@@ -205,7 +203,6 @@ class NoRoom(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class ReplicationFailed(WeedError):
     """A copy of the file could not be written or deleted; the copies that took it were told to drop it."""
 
@@ -215,7 +212,6 @@ class ReplicationFailed(WeedError):
         return "not on every copy: " + "; ".join(self.failures)
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class PeerError(WeedError):
     """Another server answered with an error, or not at all."""
 
@@ -230,7 +226,6 @@ class PeerError(WeedError):
 # ------------------------------------------------------------------ consensus
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NotLeader(WeedError):
     """Only the leader can do this; `leader` is its node id, or None while none is known."""
 
@@ -240,7 +235,6 @@ class NotLeader(WeedError):
         return f"not the leader; {self.leader} is" if self.leader else "not the leader, and none is known now"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class TooBusy(WeedError):
     """The leader takes no more proposals for the moment; try again shortly."""
 
@@ -250,7 +244,6 @@ class TooBusy(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class MaybeCommitted(WeedError):
     """A proposal was made and its fate is unknown: it may be applied, now or later.  Look before trying again."""
 
@@ -261,7 +254,6 @@ class MaybeCommitted(WeedError):
         return f"proposal {self.index} may or may not be decided: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class ChangeRefused(WeedError):
     """A membership change or transfer that cannot be made now, or at all; the reason says which."""
 
@@ -271,7 +263,6 @@ class ChangeRefused(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class InvariantBroken(WeedError):
     """What consensus guarantees is not so: a bug, or a disk that lost what it had stored.  The node stops."""
 
@@ -281,7 +272,6 @@ class InvariantBroken(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class StoreFailed(StorageError):
     """The node's own state cannot be read or made durable; it stops, since it must not promise what it may forget."""
 
@@ -289,7 +279,6 @@ class StoreFailed(StorageError):
 # ------------------------------------------------------------------ starting up
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class ConfigError(WeedError):
     """An option or a line of the configuration file is wrong; the message names it and what it takes."""
 
@@ -303,7 +292,6 @@ class ConfigError(WeedError):
 # ------------------------------------------------------------------ between the daemons
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadBeat(WeedError):
     """A line of the heartbeat protocol is not what it should be; the two daemons' versions may differ too much."""
 
@@ -313,7 +301,6 @@ class BadBeat(WeedError):
         return self.reason
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class NotJoined(BadBeat):
     """The master does not belong to a cluster yet, so it takes no volume servers; ask again in a moment."""
 
@@ -321,7 +308,6 @@ class NotJoined(BadBeat):
 # ------------------------------------------------------------------ the client
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class Unreachable(PeerError):
     """No connection to another server could be made, so that nothing of the request can have arrived there."""
 
@@ -329,14 +315,12 @@ class Unreachable(PeerError):
 # ------------------------------------------------------------------ speaking HTTP
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadMessage(BadRequest):
     """Bytes that are not the HTTP they claim to be, or beyond a limit; the connection is closed after the answer."""
 
     status: int = 400  # the answer's HTTP status
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class PathNotFound(NotFound):
     """No endpoint answers under that path."""
 
@@ -346,7 +330,6 @@ class PathNotFound(NotFound):
         return f"nothing is served at {self.path!r}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class MethodNotAllowed(WeedError):
     """The path exists, but not with that method; `allowed` lists those it takes."""
 
@@ -357,7 +340,6 @@ class MethodNotAllowed(WeedError):
         return f"method {self.method} is not allowed here; use {', '.join(self.allowed) or 'another path'}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class Forbidden(WeedError):
     """The client's address is not in the server's white list; add it to `--whiteList`."""
 
@@ -367,7 +349,6 @@ class Forbidden(WeedError):
         return f"{self.address or 'this client'} is not in the white list of this server (--whiteList)"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class RangeNotSatisfiable(WeedError):
     """None of the byte ranges asked for lies in the file of `size` bytes."""
 
@@ -377,7 +358,6 @@ class RangeNotSatisfiable(WeedError):
         return f"the file has {self.size} bytes; no range that was asked for lies within"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class PreconditionFailed(WeedError):
     """If-Match or If-Unmodified-Since does not hold for the file as it is now."""
 
@@ -385,7 +365,6 @@ class PreconditionFailed(WeedError):
 # ------------------------------------------------------------------ files in chunks
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class BadManifest(WeedError):
     """A file that was stored as a chunk manifest (`cm=true`) is none; read it with `cm=false`, or delete it."""
 
@@ -395,7 +374,6 @@ class BadManifest(WeedError):
         return f"the stored chunk manifest cannot be used: {self.reason}"
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class AnswerTooLarge(TooLarge):
     """An answer is longer than the caller wants to hold in memory; stream it instead."""
 
@@ -407,6 +385,5 @@ class AnswerTooLarge(TooLarge):
 # ------------------------------------------------------------------ making volumes
 
 
-@attrs.frozen(auto_exc=True, slots=False)
 class VolumeExists(StorageError):
     """A volume of that id is there, and is not the one that was to be made; delete it, or take another id."""
