@@ -9,18 +9,24 @@
 
     site.resource = Api().app.resource()
 
-Written like Klein's own `app.route`.  Klein and werkzeug take a tenth of a second of processor time to import; a
-daemon that starts has better things to do: those that wait for it ask on the hot path.  `Warmth` imports them a
-little later in a thread, so that consensus need not stand still when the first request for Klein comes.
+Written like Klein's own `app.route`.  Klein and werkzeug take more than a tenth of a second of processor time to
+import, and those who wait for a cluster's first file id would wait for that on every server of it.  So `Warmth`
+imports them a little later, in a thread; until then what stands in no need of a pattern is answered without, by the
+same coroutines.
 """
 
+import functools
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import attrs
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from weedtw.http.requests import Request
 from weedtw.http.responses import json_errors
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
 LATER = 3.0  # seconds from the start of a daemon until it imports what it has not needed yet
 
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+_Answer = Callable[[Request], Coroutine[Deferred[Any], Any, bytes | None]]
+_imported = threading.Event()  # Klein, as a whole
 
 
 @attrs.frozen
@@ -80,7 +88,7 @@ class Routes:
 
     def __get__(self, instance: object | None, owner: type) -> "Routes | Bound":
         """Of an instance: what serves its endpoints."""
-        return self if instance is None else Bound(self.klein, instance)
+        return self if instance is None else Bound(self.klein, tuple(self._rules), instance)
 
     @property
     def url_map(self) -> "Map":
@@ -96,6 +104,7 @@ class Routes:
     def _made(self) -> "Klein":
         from klein import Klein  # noqa: PLC0415 - when it is needed; see above
 
+        _imported.set()
         app = Klein()
         for name, pattern in self._patterns.items():
             app.url_map.converters[name] = _converter(pattern)
@@ -112,11 +121,22 @@ class Bound:
     """The endpoints of one instance."""
 
     klein: Callable[[], "Klein"]
+    rules: tuple[Rule, ...]
     instance: object
 
     def resource(self) -> Resource:
         """What a site serves."""
         return _Endpoints(self)
+
+    def find(self, path: str, method: str) -> _Answer | None:
+        """What answers exactly that path; None when only Klein can tell."""
+        for rule in self.rules:
+            if rule.branch and path.startswith(rule.path):
+                below = rule.answer(self.instance, None)
+                return below.bound.find(path[len(rule.path) - 1 :], method) if isinstance(below, _Endpoints) else None
+            if rule.path == path and not rule.branch and (rule.methods is None or method in rule.methods):
+                return functools.partial(rule.answer, self.instance)
+        return None
 
 
 class _Endpoints(Resource):
@@ -124,16 +144,42 @@ class _Endpoints(Resource):
 
     def __init__(self, bound: Bound) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._bound = bound
+        self.bound = bound
         self._klein: KleinResource | None = None
 
     def render(self, request: Request) -> Any:
-        """Let Klein answer."""
+        """Let Klein answer, or while that is not there what Klein would ask."""
         if self._klein is None:
-            instance = self._bound.instance
-            klein = self._bound.klein()
-            self._klein = klein.__get__(instance, type(instance)).resource()
+            if not _imported.is_set():
+                answer = self.bound.find(request.path.decode("latin-1"), request.method.decode("latin-1"))
+                if answer is not None:
+                    _run(answer, request)
+                    return NOT_DONE_YET
+            instance = self.bound.instance
+            self._klein = self.bound.klein().__get__(instance, type(instance)).resource()
         return self._klein.render(request)
+
+
+def _run(answer: _Answer, request: Request) -> None:
+    """Answer a request as Klein does: a client that goes away cancels, and what came back is the body."""
+    ended: list[object] = []
+    request.notifyFinish().addBoth(ended.append)
+
+    def answered(body: bytes | None) -> None:
+        if body is not None:
+            request.write(body)
+        if not ended:
+            request.finish()
+
+    def failed(failure: Failure) -> None:
+        if not ended:
+            request.processingFailed(failure)
+        elif failure.check(CancelledError) is None:
+            request.log.failure("after {uri} was given up", failure, uri=request.uri)
+
+    running = Deferred.fromCoroutine(answer(request))
+    request.notifyFinish().addErrback(lambda _: running.cancel())
+    running.addCallbacks(answered, failed)
 
 
 def _converter(pattern: str) -> "type[BaseConverter]":
@@ -168,4 +214,9 @@ class Warmth:
 
     def _load(self) -> None:
         self._waiting = None
-        self._reactor.callInThread(importlib.import_module, "klein")
+        self._reactor.callInThread(_import)
+
+
+def _import() -> None:
+    importlib.import_module("klein")
+    _imported.set()
