@@ -9,14 +9,18 @@
 Every text is escaped, so a collection named `<script>` is shown as just that.
 """
 
+import functools
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
-from jinja2 import DictLoader, Environment, StrictUndefined
 
 from weedtw import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -86,12 +90,18 @@ _CELLS = """{% macro table_cell(cell) %}
 {%- endif %}{% endmacro %}
 """
 
-_environment = Environment(
-    loader=DictLoader({"page": '{% from "cells" import table_cell %}' + _PAGE, "cells": _CELLS}),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-)
+
+@functools.cache
+def _page() -> "Template":
+    from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415 - no daemon needs it to start
+
+    environment = Environment(
+        loader=DictLoader({"page": '{% from "cells" import table_cell %}' + _PAGE, "cells": _CELLS}),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("page")
 
 
 @attrs.frozen
@@ -131,8 +141,7 @@ class Table:
 
 def render_page(title: str, subtitle: str, parts: Sequence[Facts | Table]) -> bytes:
     """One page, UTF-8; answer it with `responses.html_response`."""
-    page = _environment.get_template("page")
-    return page.render(title=title, subtitle=subtitle, parts=parts, version=__version__).encode()
+    return _page().render(title=title, subtitle=subtitle, parts=parts, version=__version__).encode()
 
 
 # ------------------------------------------------------------------ the icon
