@@ -69,6 +69,13 @@ class LeaderTests(SynchronousTestCase):
         found = Agreement((belief("a"), belief("b"), silent("c")))
         self.assertEqual(found.summary(), "a:1 leads in term 7; 3 of 3 voters are here, 1 of them may fail")
 
+    def test_one_that_is_frozen_is_not_here_though_its_connection_is_open(self) -> None:
+        leader = belief("a")
+        heard = {"b": 0.1, "c": 60.0}
+        seen = (attrs.evolve(m, last_contact=heard.get(m.address[0])) for m in leader.members)
+        found = Agreement((attrs.evolve(leader, members=tuple(seen)), belief("b"), silent("c")))
+        self.assertEqual(found.summary(), "a:1 leads in term 7; 2 of 3 voters are here, none of them may fail")
+
     def test_the_majority_is_lost(self) -> None:
         found = Agreement((belief("a", leader="", role="PRE_CANDIDATE", away="bc"), silent("b"), silent("c")))
         self.assertEqual(found.summary(), "nobody leads; 1 of 3 voters is here, 2 are needed")
@@ -153,6 +160,10 @@ class RemarkTests(SynchronousTestCase):
         found = Agreement((*THREE, newcomer))
         self.assertEqual(found.remarks(), ("d:1 is not in a cluster yet: nobody wants it",))
         self.assertEqual(found.leader, THREE[0])
+
+    def test_one_that_was_removed_says_so_itself(self) -> None:
+        removed = attrs.evolve(THREE[2], reason="the cluster has removed this master")
+        self.assert_remark("c:1: the cluster has removed this master", *THREE[:2], removed)
 
     def test_a_disk_that_is_stuck(self) -> None:
         self.assert_remark("b:1 waits for its disk", THREE[0], belief("b", stuck=True), THREE[2])

@@ -255,6 +255,7 @@ class StateOnDiskTests(EntryTest):
         self.wait(10)
         (line,) = self.log.texts(LogLevel.error)
         self.assertIn("the cluster has removed this master", line)
+        self.assertEqual(self.entrance.reason, line)
         self.assertIn(f"--peers={B}", line)
         self.assertIn(os.path.join(self.folder, NAME), line)
 

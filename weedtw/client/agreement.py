@@ -10,6 +10,9 @@ from weedtw.errors import BadRequest, Unavailable
 
 _SHORT: Final = 8  # characters of a node id that tell nodes apart
 _LEAST: Final = 4  # that may stand for one
+_SILENT: Final = (
+    3.0  # seconds without a sign of life, after which a voter is not counted on; it gives one at each pulse
+)
 
 
 @attrs.frozen
@@ -50,9 +53,13 @@ class Agreement:
         return self.leader or latest
 
     def here(self, reference: Belief) -> frozenset[str]:
-        """The nodes that are known to run: they have answered, or the leader is in touch with them."""
+        """The nodes that are known to run: they have answered, or the leader is in touch with them.
+
+        A connection to one that is frozen, or cut off, stays open for long; the leader counts the seconds.
+        """
         answered = {belief.node for belief in self.told if belief.cluster == reference.cluster and not belief.failed}
-        return frozenset(answered | {member.node for member in reference.members if member.connected})
+        in_touch = {m.node for m in reference.members if m.connected and (m.last_contact or 0.0) < _SILENT}
+        return frozenset(answered | in_touch)
 
     def summary(self) -> str:
         """One sentence: who leads, and how many masters more the cluster can do without."""
@@ -146,7 +153,8 @@ def _in_trouble(agreement: Agreement) -> Iterator[str]:
         elif belief.stuck:
             yield f"{belief.address} waits for its disk"
         elif belief.reason:
-            yield f"{belief.address} is not in a cluster yet: {belief.reason}"
+            before = " is not in a cluster yet" if belief.role == JOINING else ""
+            yield f"{belief.address}{before}: {belief.reason}"
 
 
 def _removed(agreement: Agreement) -> Iterator[str]:

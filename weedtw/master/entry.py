@@ -206,6 +206,7 @@ class Entrance:
         lookout = Lookout(self.config, self.address, self.ledger, self.peers, node, self.path)
         while self._running and node.failed is None:
             await lookout.look(self._invitations)  # at first before it can come to lead: the others may know better
+            self.reason = lookout.removed
             await self._pause(4 * PAUSE if self.ledger.leader_address is None else REFUSED_PAUSE)
 
     # ------------------------------------------------------------------ nothing on disk

@@ -31,12 +31,14 @@ class Lookout:
     peers: PeerAgent
     node: RaftNode
     path: str
+    removed: str = ""  # that the cluster does not count on this master, and what to do
     _heard: set[str] = attrs.Factory(set)  # addresses of --peers where somebody has answered
     _said: set[str] = attrs.Factory(set)
 
     async def look(self, hints: Iterable[str] = ()) -> None:
         """Ask once around; `hints` are more addresses that somebody has given."""
         beliefs = await ask_all(self.peers, self._whom(hints))
+        self.removed = ""
         for belief in beliefs:
             self._heard.update(canonical((belief.asked,)))
             self._hear_of(belief)
@@ -81,7 +83,8 @@ class Lookout:
         term that does not count on it takes part no more; neither will ever follow the other.
         """
         way_back = f"to let it join anew, stop it, move {self.path} away, and start it with --peers={leader.address}"
-        self._complain(f"the cluster has removed this master; {way_back}")
+        self.removed = f"the cluster has removed this master; {way_back}"
+        self._complain(self.removed)
         if leader.term > self.node.core.term:
             self.node.retire(StoreFailed(self.path, f"the cluster has gone on without this master; {way_back}"))
 

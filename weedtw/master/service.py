@@ -323,6 +323,8 @@ class MasterService(Service):
             return f"this master is not in a cluster yet: {self.entrance.reason if self.entrance else 'not started'}"
         if node.failed is not None:
             return f"this master takes no part in decisions any more: {node.failed}"
+        if self.entrance is not None and self.entrance.reason:
+            return self.entrance.reason
         voters = node.core.log.membership.voters
         here = len(voters & (node.status().connected | {node.identity.node}))
         if here < node.core.log.membership.majority:

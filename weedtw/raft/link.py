@@ -166,7 +166,9 @@ class Link:
         return dialling.addErrback(self._attempt_failed)
 
     def _attempt_failed(self, failure: Failure) -> Failure:
-        if failure.check(*_ENDED_BY_US):
+        if self._service is None or failure.check(
+            *_ENDED_BY_US
+        ):  # whatever a name's look-up says when it is cancelled
             return failure
         if not failure.check(*_NETWORK):
             self.log.failure("dialling {node} broke down; that is a bug", failure, node=self.node)

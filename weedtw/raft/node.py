@@ -388,6 +388,11 @@ class RaftNode(Service):
 
     # ------------------------------------------------------------------ what has changed
 
+    def _named(self, node: NodeId | None) -> str:
+        """A node for people: they know it by its address."""
+        member = self.core.log.membership.members.get(node) if node is not None else None
+        return f"{node} at {member.address}" if member is not None else node or "unknown"
+
     def _tell(self) -> bool:
         """Report what is not as it was; whether there was anything."""
         core, stuck = self.core, self.is_stuck()
@@ -403,7 +408,7 @@ class RaftNode(Service):
                 "{role} in term {term}, leader {leader}{stuck}",
                 role=core.role.name,
                 term=core.term,
-                leader=core.leader,
+                leader=self._named(core.leader),
                 stuck=", the disk is stuck" if stuck else "",
             )
         status = self.status()
