@@ -72,7 +72,9 @@ class FollowerTests(SynchronousTestCase):
             self.cluster, double, unused, Members(double, unused, self.clock), forwarder, WhiteList()
         )
         collections = Collections(self.cluster, unused)
-        api = MasterApi(self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters)
+        api = MasterApi(
+            self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters, unused
+        )
         self.site = make_site(api.app.resource(), reactor=self.clock, body_limit=1000, admission=api.admit)
 
     def ask(self, method: str, target: str) -> list[Answer]:

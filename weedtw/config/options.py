@@ -158,8 +158,8 @@ class Ignored:
 
 _IGNORED = (
     Ignored("port.grpc", "one port serves everything"),
-    Ignored("metricsPort", "there is no second port for metrics"),
-    Ignored("metricsIp", "there is no second port for metrics"),
+    Ignored("metricsPort", "metrics are at /metrics of the daemon's own port"),
+    Ignored("metricsIp", "metrics are at /metrics of the daemon's own port"),
     Ignored("cpuprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("memprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("debug", "profiles are taken from outside, with py-spy for example", flag=True),

@@ -32,6 +32,7 @@ from weedtw.http.http11 import HttpChannel, Patience
 from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
 from weedtw.http.taken import bytes_taken
+from weedtw.http.traffic import Traffic, one_kind
 
 ProtocolFactory = Callable[[], IProtocol]
 Admission = Callable[[Request], int | None]
@@ -56,6 +57,7 @@ class Site(server.Site):
         room: Room,
         admission: Admission | None,
         now: Callable[[], float],
+        traffic: Traffic,
     ) -> None:
         super().__init__(resource, requestFactory=Request, reactor=reactor)  # type: ignore[no-untyped-call]
         self.body_limit = body_limit
@@ -64,6 +66,7 @@ class Site(server.Site):
         self.room = room
         self.stopping = False
         self.hot: Hot | None = None  # the hot path, when there is one
+        self.traffic = traffic
         self._admission = admission
         self._now = now
         self._open: set[Closable] = set()
@@ -85,7 +88,10 @@ class Site(server.Site):
         """Nothing to stop."""
 
     def log(self, request: TwistedRequest) -> None:
-        """Requests are counted by those who answer them; there is no access log."""
+        """Count a request that has its whole answer; there is no access log."""
+        assert isinstance(request, Request)
+        seconds = self.reactor.seconds() - request.began
+        self.traffic.note(request.method, request.path, request.code, seconds)
 
     def date(self) -> bytes:
         """The time as HTTP writes it."""
@@ -98,6 +104,16 @@ class Site(server.Site):
         """The most bytes this request's body may have; raises what refuses the request before its body comes."""
         limit = self._admission(request) if self._admission is not None else None
         return self.body_limit if limit is None else limit
+
+    @property
+    def connections(self) -> int:
+        """How many speak HTTP, or nothing yet."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return sum(1 for connection in self._open if isinstance(connection, HttpChannel) and connection.is_busy)
 
     def connected(self, connection: "Closable") -> None:
         """A connection is there that `drain` has to end."""
@@ -210,6 +226,7 @@ def make_site(
     admission: Admission | None = None,
     patience: Patience | None = None,
     now: Callable[[], float] | None = None,
+    traffic: Traffic | None = None,
 ) -> Site:
     """The factory for a daemon's one port.
 
@@ -219,7 +236,7 @@ def make_site(
     the head of each request before its body is taken: it raises a WeedError to refuse it, and returns a body
     limit of its own or None.  A body over the site's limit, or a higher one, is TooLarge, as a file is; over a lower
     one, which is no file's, it is a 413.  `idle_timeout` is in seconds; `patience` sets every time-out.  `now` tells
-    the time of day as unix seconds, which a daemon's reactor does not know; None: this one does.
+    the time of day as unix seconds, which a daemon's reactor does not know; None: this one does.  `traffic` counts.
     """
     return Site(
         resource,
@@ -230,4 +247,5 @@ def make_site(
         room=Room(in_flight=Budget(in_flight_limit), folder=spool_folder),
         admission=admission,
         now=now or reactor.seconds,
+        traffic=traffic or Traffic(one_kind, 0),
     )

@@ -4,6 +4,7 @@ Both are the same connection in the same phases, with the same limits and time-o
 phase HEAD, before the channel has looked at a byte of it; one whose answer comes later is BUSY meanwhile.
 """
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from twisted.internet.protocol import connectionDone
@@ -27,6 +28,7 @@ class HotChannel(HttpChannel):
         super().__init__(site)
         self._hot = hot
         self._later: Later | None = None  # while the hot path owes an answer
+        self._asked = b"", 0.0  # how the request for it begins, and when it came
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -66,17 +68,20 @@ class HotChannel(HttpChannel):
         [request] = self.requests
         if request.content.size > MOST_BODY:
             return False
+        began = perf_counter()
         reply, _ = self._hot.take(block + END + bytes(request.body), 0)
         if reply is None:
             return False
+        start = block[: self.site.traffic.width]
         self._head = self._framing = None
         request.discard()
         self.requests.clear()
         if isinstance(reply, bytes):
+            self.site.traffic.hot(start, reply, perf_counter() - began)
             self._send([reply])
             self._enter(Phase.HEAD)
         else:
-            self._await_hot(reply)
+            self._await_hot(reply, start)
         return True
 
     def _answer_hot(self, data: bytes) -> int:
@@ -85,17 +90,23 @@ class HotChannel(HttpChannel):
         Whoever does not take the answers gets no more of them: what is left waits, as it does on the other way.
         """
         take = self._hot.take
+        traffic = self.site.traffic
         answers: list[bytes] = []
         at = size = 0
+        began = perf_counter()
         while at < len(data) and not self._waitingForTransport and not self.site.stopping:
             reply, end = take(data, at)
             if reply is None:
                 break
+            start = data[at : at + traffic.width]
             at = end
             if not isinstance(reply, bytes):
                 self._send(answers)
-                self._await_hot(reply)
+                self._await_hot(reply, start)
                 return at
+            now = perf_counter()
+            traffic.hot(start, reply, now - began)
+            began = now
             answers.append(reply)
             size += len(reply)
             if size > _FLUSH:
@@ -106,9 +117,10 @@ class HotChannel(HttpChannel):
             self._set_deadline()
         return at
 
-    def _await_hot(self, later: Later) -> None:
-        """Nothing else is answered before that answer is there."""
+    def _await_hot(self, later: Later, start: bytes) -> None:
+        """Nothing else is answered before that answer is there; `start` is how the request begins."""
         self._later = later
+        self._asked = start, perf_counter()
         self._enter(Phase.BUSY)
         answer = later.take(self._hot_answered)
         if answer is not None:
@@ -116,6 +128,8 @@ class HotChannel(HttpChannel):
 
     def _hot_answered(self, answer: bytes) -> None:
         self._later = None
+        start, began = self._asked
+        self.site.traffic.hot(start, answer, perf_counter() - began)
         if self.phase is not Phase.BUSY:
             return
         if self.site.stopping:

@@ -234,6 +234,11 @@ class HttpChannel(HTTPChannel):
         self._enter(Phase.BUSY)
         self.requests[-1].process()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.phase is Phase.BUSY
+
     def requestDone(self, request: Request) -> None:
         """The answer is written; go on with what was pipelined behind the request, or close."""
         assert self.requests == [request]
@@ -273,6 +278,7 @@ class HttpChannel(HTTPChannel):
         self.requests.clear()
         self._head = self._framing = None
         self._in.clear()
+        self.site.traffic.refused(status)
         self.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self._linger()
 

@@ -34,6 +34,7 @@ class Request(server.Request):
     channel: "HttpChannel"
     content: Spool
     is_gone = False  # the client has closed, or the answer was cut off: nothing can be sent any more
+    began = 0.0  # on the reactor's clock
     _announced: int | None = None  # Content-Length of the answer, once its head is out
     _given = 0  # bytes of body handed to write()
 
@@ -85,6 +86,7 @@ class Request(server.Request):
     def process(self) -> None:
         """Find the resource and let it answer."""
         self.site = self.channel.site
+        self.began = self.site.reactor.seconds()
         self.setHeader(b"Server", SERVER)
         self.setHeader(b"Date", self.channel.site.date())
         if self.path == b"*":  # OPTIONS of the server as a whole; no other method gets here

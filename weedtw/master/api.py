@@ -1,6 +1,6 @@
 """The master's HTTP endpoints: what they take and answer.  What they do is in the modules beside this one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -69,6 +69,7 @@ class MasterApi:
     forwarder: Forwarder
     white_list: WhiteList
     masters: ClusterApi
+    metrics: Callable[[], tuple[bytes, str]]  # the text, and its type
 
     def admit(self, request: Request) -> int | None:
         """Called with the head of a request: the most bytes its body may have, None for the usual limit."""
@@ -240,6 +241,12 @@ class MasterApi:
         if not self.cluster.ledger.is_leader and self.forwarder.leader is None:
             raise Unavailable(self.forwarder.standing())
         return empty_response(request, 200)
+
+    @app.route("/metrics", methods=["GET"])
+    @endpoint
+    async def scrape(self, request: Request) -> bytes:
+        """Everything that is counted, for Prometheus."""
+        return body_response(request, *self.metrics())
 
     # -------------------------------------------------------------- for people
 

@@ -58,6 +58,7 @@ class Beats(LineReceiver):
         self.hello: Hello | None = None
         self.server: Server | None = None  # once it is welcome
         self.is_gone = False
+        self.heard_at = hub.cluster.clock.seconds()  # when the last line came
         self._is_ending = False
         self._parts: list[Full] = []
         self._holds: set[str] = set()  # why nothing is read now
@@ -132,6 +133,7 @@ class Beats(LineReceiver):
     # -------------------------------------------------------------- what the lines say
 
     async def _take(self, line: bytes) -> None:
+        self.heard_at = self.hub.cluster.clock.seconds()
         if self.hello is None:
             self.hello = decode_hello(line)
             await self._greet(self.hello)
@@ -204,6 +206,11 @@ class Heartbeats:
     def protocol(self) -> Beats:
         """What a new connection speaks; for the port's table of protocols."""
         return Beats(self)
+
+    def ages(self) -> dict[str, float]:
+        """Seconds since each volume server that is here was heard, by address."""
+        now = self.cluster.clock.seconds()
+        return {address: now - connection.heard_at for address, connection in self._of_server.items()}
 
     def close(self) -> None:
         """Close all connections; who leaves from here on is no news."""

@@ -28,8 +28,10 @@ from weedtw.http.guard import WhiteList
 from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
+from weedtw.http.metrics import Metrics
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
+from weedtw.http.traffic import Traffic
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
@@ -44,6 +46,7 @@ from weedtw.master.heartbeats import Heartbeats
 from weedtw.master.hot import Cookies, HotIds
 from weedtw.master.keys import KeySequence
 from weedtw.master.members import Members
+from weedtw.master.metrics import HOT_WIDTH, kind_of, numbers
 from weedtw.master.office import Office
 from weedtw.master.orphans import Orphans
 from weedtw.master.recall import Recall
@@ -92,6 +95,7 @@ class MasterService(Service):
     """One master."""
 
     log = Logger()
+    metrics: Metrics
 
     def __init__(self, config: MasterConfig, reactor: Any) -> None:
         """Nothing is touched before `prepare`."""
@@ -156,7 +160,9 @@ class MasterService(Service):
             in_flight_limit=SUBMITS_IN_FLIGHT * (config.file_size_limit_mb << 20),
             admission=self._admit,
             now=time.time,
+            traffic=Traffic(kind_of, HOT_WIDTH),
         )
+        self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
             self._site,
@@ -236,6 +242,7 @@ class MasterService(Service):
             forwarder=forwarder,
             white_list=self.white_list,
             masters=ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list),
+            metrics=self._render_metrics,
         )
         orphans = Orphans(cluster, grower, office)
         self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
@@ -330,6 +337,11 @@ class MasterService(Service):
         if here < node.core.log.membership.majority:
             return f"no master leads now: {here} of {len(voters)} masters can be reached, a majority is needed"
         return "no master leads now; an election is under way"
+
+    def _render_metrics(self) -> tuple[bytes, str]:
+        assert self.parts is not None
+        parts = self.parts
+        return self.metrics.render(numbers(parts.cluster, self.ledger, parts.office, parts.heartbeats))
 
     def _consensus_stopped(self, error: WeedError) -> None:
         self.log.critical(

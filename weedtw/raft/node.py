@@ -76,6 +76,8 @@ class RaftNode(Service):
             raise ConfigError("raft settings", f"a message takes {MAX_PAYLOAD} bytes at most")
         self.identity = identity
         self.failed: WeedError | None = None
+        self.saves = 0  # writes to the disk that have ended well, each with its fsync
+        self.saving_seconds = 0.0  # that they took together
         self._storage = storage
         self._machine = machine
         self._disk = disk
@@ -335,6 +337,8 @@ class RaftNode(Service):
     def _save(self, ready: Ready, update: Update) -> None:
         def saved(_: None) -> None:
             self._catch_up()  # before the write counts as ended: was it stuck?
+            self.saves += 1
+            self.saving_seconds += self._monotonic() - began
             self._saving_since = None
             if self.failed is None:
                 self._finish(ready)
@@ -346,7 +350,7 @@ class RaftNode(Service):
             self._break(failure)
             self._wake_idle()
 
-        self._saving_since = self._monotonic()
+        self._saving_since = began = self._monotonic()
         self._disk.run(lambda: self._storage.save(update)).addCallbacks(saved, failed).addErrback(self._broke_off)
 
     def _broke_off(self, failure: Failure) -> None:

@@ -119,6 +119,8 @@ class Layout:
     _holders: dict[int, tuple[Server, ...]] = attrs.Factory(dict)
     _roomy: _Pool = attrs.Factory(_Pool)
     _crowded: _Pool = attrs.Factory(_Pool)
+    _short: set[int] = attrs.Factory(set)  # of copies
+    _read_only: set[int] = attrs.Factory(set)  # in at least one copy
     # volumes that match a place, until the next change of anything
     _matching: dict[tuple[Where, bool], list[int]] = attrs.Factory(dict)
 
@@ -136,12 +138,11 @@ class Layout:
         changed = self._holders.get(volume_id) != holders
         self._holders[volume_id] = holders
         size = max(report.size for _, report in copies)
-        writable = (
-            not held_back
-            and len(copies) >= self.key.replication.copies
-            and size < self.size_limit
-            and not any(report.read_only for _, report in copies)
-        )
+        is_short = len(copies) < self.key.replication.copies
+        is_read_only = any(report.read_only for _, report in copies)
+        writable = not held_back and not is_short and size < self.size_limit and not is_read_only
+        (self._short.add if is_short else self._short.discard)(volume_id)
+        (self._read_only.add if is_read_only else self._read_only.discard)(volume_id)
         crowded = size >= self.size_limit * CROWDED
         changed |= self._put(self._roomy, volume_id, writable and not crowded)
         changed |= self._put(self._crowded, volume_id, writable and crowded)
@@ -151,6 +152,8 @@ class Layout:
     def drop(self, volume_id: int) -> None:
         """The volume has no copy left that counts."""
         self._holders.pop(volume_id, None)
+        self._short.discard(volume_id)
+        self._read_only.discard(volume_id)
         self._roomy.discard(volume_id)
         self._crowded.discard(volume_id)
         self._matching.clear()
@@ -163,6 +166,21 @@ class Layout:
     def writable_count(self) -> int:
         """How many volumes take new files, crowded ones included."""
         return len(self._roomy) + len(self._crowded)
+
+    @property
+    def crowded_count(self) -> int:
+        """How many of these are nearly full."""
+        return len(self._crowded)
+
+    @property
+    def short(self) -> list[int]:
+        """The ids of the volumes with fewer copies than they should have, in order."""
+        return sorted(self._short)
+
+    @property
+    def read_only(self) -> list[int]:
+        """The ids of the volumes of which a copy is read-only, in order."""
+        return sorted(self._read_only)
 
     def writables(self) -> list[int]:
         """The ids of the volumes that take new files, in order."""

@@ -53,6 +53,7 @@ class Agreement:
     peers: PeerAgent
     replicator: Replicator
     clock: IReactorTime
+    mended: int = attrs.field(default=0, init=False)  # needles taken over from another copy
     _since: dict[int, int] = attrs.field(factory=dict, init=False)  # by volume: unix nanoseconds
     _working: Deferred[None] | None = attrs.field(default=None, init=False)
 
@@ -154,6 +155,7 @@ class Agreement:
                 return False
         done: bool = await self.run(volume.take_over, their.key, our.place, needle)
         if done:
+            self.mended += 1
             self.log.warn(
                 "volume {id}: needle {key} was not as on {other}, and {what}",
                 id=volume.id,

@@ -8,7 +8,7 @@ What a request says is read here, what it does is done in `needles`, `represent`
 volumes that are elsewhere go to `proxy`.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -71,6 +71,7 @@ class Api:
     is_ready: Callable[[], str]  # "" or what is missing
     facts: Callable[[], list[tuple[str, str]]]  # what the page says about the cluster
     call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text, and its type
     damaged_reads: int = attrs.field(default=0, init=False)  # since the start: of files that were not as written
     rescued_reads: int = attrs.field(default=0, init=False)  # those of them that another copy answered
     agreement: Agreement = attrs.field(init=False)
@@ -240,6 +241,12 @@ class Api:
     async def status(self, request: Request) -> bytes:
         """Disks and volumes."""
         return json_response(request, await self.run(status_value, self.store))
+
+    @app.route("/metrics", methods=["GET"])
+    @endpoint
+    async def scrape(self, request: Request) -> bytes:
+        """Everything that is counted, for Prometheus."""
+        return body_response(request, *await self.metrics())
 
     @app.route("/healthz", methods=["GET"])
     @endpoint

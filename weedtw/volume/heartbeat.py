@@ -78,7 +78,7 @@ class Heartbeats(Service):
     @property
     def is_known(self) -> bool:
         """Whether at least one master has acknowledged what this server holds."""
-        return self.volume_size_limit is not None and bool(self._welcome())
+        return self.volume_size_limit is not None and bool(self.welcome)
 
     @property
     def masters(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class Heartbeats(Service):
 
     def changed(self) -> None:
         """Report at once: a volume has appeared, gone, or changed its nature."""
-        for link in self._welcome():
+        for link in self.welcome:
             assert link.conversation is not None
             link.conversation.change.ring()
 
@@ -152,14 +152,14 @@ class Heartbeats(Service):
             if other.leader == link.address:  # that may not be so any more, and is said again if it is
                 other.leader = None
         self._follow()
-        if not self._welcome():
+        if not self.welcome:
             self._add(self.seeds, self.cluster.masters)
 
     # ------------------------------------------------------------- who leads
 
     def _follow(self) -> None:
         """Believe what most masters say: one that is cut off from the others does not know yet who leads now."""
-        said = [link for link in self._welcome() if link.leader is not None]
+        said = [link for link in self.welcome if link.leader is not None]
         votes = Counter(link.leader for link in said)
         said.sort(key=lambda link: (votes[link.leader], link.leader_since))  # of two opinions the newer is the better
         self.leader = said[-1].leader if said else None
@@ -169,7 +169,9 @@ class Heartbeats(Service):
 
     # ------------------------------------------------------------- which links there are
 
-    def _welcome(self) -> list[Link]:
+    @property
+    def welcome(self) -> list[Link]:
+        """The links to masters that take this server's reports."""
         return [link for link in self._links.values() if link.is_welcome]
 
     def _leading(self) -> Link | None:
@@ -180,7 +182,7 @@ class Heartbeats(Service):
     def _named(self) -> set[str]:
         """The cluster's masters as the leader names them, or else as any does that we report to."""
         leading = self._leading()
-        links = self._welcome() if leading is None else [leading]
+        links = self.welcome if leading is None else [leading]
         return {address for link in links for address in link.masters}
 
     def _settle(self, cluster_id: str | None) -> None:
@@ -201,7 +203,7 @@ class Heartbeats(Service):
         self._add(sorted(named))
         for address in named:
             self._links[address].was_named = True
-        served = {link.address for link in self._welcome()}
+        served = {link.address for link in self.welcome}
         for link in list(self._links.values()):
             own = set(link.masters) or named
             if link.address in named:

@@ -6,6 +6,7 @@ known, are told to drop it again; they put back what was there before.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ class Replicator:
     address: str
     copies: OtherCopies
     locations: Locations
+    failures: Counter[str] = attrs.Factory(Counter)  # writes and deletes that did not reach all copies, and "undo"
 
     async def others(self, volume_id: int, copies: int) -> tuple[str, ...]:
         """Addresses of the `copies` - 1 other copies; raises Unavailable when fewer are known."""
@@ -72,10 +74,12 @@ class Replicator:
         outcomes = await settled([step.do() for step in steps])
         if not any(isinstance(outcome, Failure) for outcome in outcomes):
             return outcomes[0], outcomes[1:]
+        self.failures["write"] += 1
         self.locations.forget(order.file_id.volume_id)
         undone = await settled([step.undo(outcome) for step, outcome in zip(steps, outcomes, strict=True)])
         for outcome in undone:
             if isinstance(outcome, Failure):
+                self.failures["undo"] += 1
                 self.log.error(
                     "undoing a write of {fid}: {reason}", fid=str(order.file_id), reason=str(outcome.value)
                 )

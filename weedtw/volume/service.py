@@ -29,9 +29,11 @@ from weedtw.http.guard import WhiteList
 from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
+from weedtw.http.metrics import Metrics
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.spool import Budget
+from weedtw.http.traffic import Traffic
 from weedtw.raft.tls import plain_connector
 from weedtw.storage.location import DiskLocation
 from weedtw.storage.report import VolumeStat
@@ -50,6 +52,7 @@ from weedtw.volume.images import Shape
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.memory import give_back
+from weedtw.volume.metrics import HOT_WIDTH, happened, kind_of, of_masters, stored
 from weedtw.volume.needles import Needles
 from weedtw.volume.notices import Notices
 from weedtw.volume.proxy import Proxy
@@ -69,6 +72,7 @@ class VolumeService(Service):
     """One volume server."""
 
     log = Logger()
+    metrics: Metrics
 
     def __init__(self, config: VolumeConfig, reactor: Any) -> None:
         """Nothing is touched before `prepare`."""
@@ -122,7 +126,9 @@ class VolumeService(Service):
             spool_folder=config.folders[0].path,
             admission=self._admit,
             now=time.time,
+            traffic=Traffic(kind_of, HOT_WIDTH),
         )
+        self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
             self._site,
@@ -205,6 +211,7 @@ class VolumeService(Service):
             is_ready=self._what_is_missing,
             facts=self._facts,
             call=heartbeats.call,
+            metrics=self._render_metrics,
         )
 
     def _hot_files(self, api: Api, site: Site) -> HotFiles:
@@ -355,6 +362,20 @@ class VolumeService(Service):
             return ""
         refusals = "; ".join(f"{master} refuses: {reason}" for master, reason in self.heartbeats.refusals.items())
         return refusals or "no master knows yet what is here"
+
+    async def _render_metrics(self) -> tuple[bytes, str]:
+        api, heartbeats = self._api, self.heartbeats
+        assert api is not None
+        assert heartbeats is not None
+        on_disk = await self.own_threads(lambda: list(stored(self.store)))
+        counted = happened(
+            damaged=api.damaged_reads,
+            rescued=api.rescued_reads,
+            mended=api.agreement.mended,
+            failures=api.needles.replicator.failures,
+        )
+        standing = of_masters(len(heartbeats.welcome), len(heartbeats.masters), heartbeats.leader is not None)
+        return self.metrics.render([*on_disk, *counted, *standing])
 
     def _facts(self) -> list[tuple[str, str]]:
         assert self.heartbeats is not None
