@@ -18,6 +18,8 @@ from weedtw.master.collection import Collections
 from weedtw.master.flight import Changes
 from weedtw.master.forward import Forwarder
 from weedtw.master.members import Members
+from weedtw.master.outlook import Outlook
+from weedtw.master.pages import Overview
 from weedtw.topology.tree import Topology
 
 LED = (
@@ -72,8 +74,10 @@ class FollowerTests(SynchronousTestCase):
             self.cluster, double, unused, Members(double, unused, self.clock), forwarder, WhiteList()
         )
         collections = Collections(self.cluster, unused)
+        overview = Overview(self.cluster, Outlook(unused, self.clock, list), dict, forwarder.standing, dict)
         api = MasterApi(
-            self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters, unused
+            *(self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters, unused),
+            overview,
         )
         self.site = make_site(api.app.resource(), reactor=self.clock, body_limit=1000, admission=api.admit)
 

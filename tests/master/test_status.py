@@ -8,7 +8,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.master.scene import Scene, volume
 from weedtw import __version__
 from weedtw.formats.ttl import Ttl
-from weedtw.master.pages import overview
 from weedtw.master.status import id_ranges, topology_status, volume_fields, volume_status
 from weedtw.topology.state import RegisterServer
 
@@ -64,7 +63,6 @@ class Shapes(SynchronousTestCase):
         self.scene.join("c:1", holds=(volume(1),))
         (quarantined,) = topology_status(self.scene.cluster)["Quarantined"]
         assert (quarantined["Id"], quarantined["Url"]) == (1, "c:1")
-        assert b"Quarantined volumes" in overview(self.scene.cluster)
 
     def test_volumes(self) -> None:
         status = volume_status(self.scene.cluster)
@@ -82,12 +80,6 @@ class Shapes(SynchronousTestCase):
             "Version": 3, "ReplicaPlacement": {"node": 2, "dc": 1}, "Ttl": {"Count": 0, "Unit": 0}, "ReadOnly": True,
             "ReadOnlyCanDelete": False, "ReadOnlyReason": "",
         }  # fmt: skip
-
-    def test_the_page(self) -> None:
-        self.scene.register("away:1")
-        page = overview(self.scene.cluster).decode()
-        for text in ("<html", "a:1", "dc2", "away:1", "m:9333", self.scene.ledger.cluster_id):
-            assert text in page
 
 
 class Ranges(SynchronousTestCase):

@@ -1,107 +1,60 @@
-"""Small HTML pages that say how a server is: facts, tables, links.  No script, nothing loaded from elsewhere.
+"""HTML pages that say how a server is: notices, facts, tables, links.  Nothing is loaded from elsewhere.
 
-    page = render_page("weedtw master", "10.0.0.7:9333", [
-        Facts("Cluster", [("Leader", Link("10.0.0.7:9333", "http://10.0.0.7:9333/")), ("Volumes", 12)]),
+    page = Page("weedtw master", "10.0.0.7:9333", "2026-05-01 03:12:44 UTC", [
+        Notice("good", "10.0.0.7:9333 leads in term 4"),
+        Facts("Cluster", [("Volumes", 12), ("Disk", Meter("3 of 10 GiB", 0.3))]),
         Table("Servers", ["Address", "Free"], [[Link(a, f"http://{a}/ui/index.html"), free] for a, free in servers]),
     ])
-    return html_response(request, page)
+    return page_response(request, page)
 
-Every text is escaped, so a collection named `<script>` is shown as just that.
+The page fetches itself anew every second (`?part=live` is what stands in its middle) and says how old it is.  Without
+JavaScript it is a plain page that the browser reloads.  Every text is escaped, so a collection named `<script>` is
+shown as just that.
 """
 
+import base64
 import functools
+import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from weedtw import __version__
+from weedtw.http.page_parts import CELLS, MIDDLE, SCRIPT, WHOLE
+from weedtw.http.requests import Request, query
+from weedtw.http.responses import html_response
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{{ title }}{% if subtitle %} · {{ subtitle }}{% endif %}</title>
-<link rel="icon" href="/favicon.ico">
-<style>
-:root { --ink: #1d2a2a; --dim: #5b6b6b; --line: #d5dedd; --paper: #fbfcfc; --band: #eef4f3; --accent: #0a6e63 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #dfe8e7; --dim: #93a5a4; --line: #2f3d3c; --paper: #131a1a; --band: #1b2524; --accent: #5cc9ba }
-}
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
-       font: 15px/1.5 system-ui, sans-serif }
-h1 { margin: 0; font-size: 1.5rem } h2 { margin: 2rem 0 .5rem; font-size: 1.1rem }
-header p, footer, .none { color: var(--dim); margin: 0 } footer { margin-top: 3rem; font-size: .85rem }
-a { color: var(--accent) }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; min-width: 24rem }
-th, td { padding: .3rem .9rem .3rem .4rem; text-align: left; vertical-align: top }
-th, td { border-bottom: 1px solid var(--line) }
-thead th { background: var(--band); white-space: nowrap } tbody th { font-weight: 500; color: var(--dim) }
-td.number { text-align: right; font-variant-numeric: tabular-nums } .facts td.number { text-align: left }
-</style>
-</head>
-<body>
-<header><h1>{{ title }}</h1>{% if subtitle %}<p>{{ subtitle }}</p>{% endif %}</header>
-<main>
-{% for part in parts %}
-<section>
-<h2>{{ part.heading }}</h2>
-{% if part.is_table %}
-{% if part.rows %}
-<div class="wide"><table>
-<thead><tr>{% for column in part.columns %}<th>{{ column }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in part.rows %}
-<tr>{% for cell in row %}{{ table_cell(cell) }}{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-{% else %}
-<p class="none">none</p>
-{% endif %}
-{% else %}
-<div class="wide"><table class="facts"><tbody>
-{% for name, cell in part.rows %}
-<tr><th>{{ name }}</th>{{ table_cell(cell) }}</tr>
-{% endfor %}
-</tbody></table></div>
-{% endif %}
-</section>
-{% endfor %}
-</main>
-<footer>weedtw {{ version }}</footer>
-</body>
-</html>
-"""
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    f"script-src 'sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+).encode()
+_HIGH, _FULL = 0.8, 0.92  # from here on a meter warns, and alarms
 
-_CELLS = """{% macro table_cell(cell) %}
-{%- if cell.href is defined %}<td><a href="{{ cell.href }}">{{ cell.text }}</a></td>
-{%- elif cell is number and cell is not boolean %}<td class="number">{{ cell }}</td>
-{%- elif cell is boolean %}<td>{{ "yes" if cell else "no" }}</td>
-{%- else %}<td>{{ cell }}</td>
-{%- endif %}{% endmacro %}
-"""
+Level = Literal["good", "warn", "bad", "dim"]
 
 
 @functools.cache
-def _page() -> "Template":
+def _template(name: str) -> "Template":
     from jinja2 import DictLoader, Environment, StrictUndefined  # noqa: PLC0415 - no daemon needs it to start
 
     environment = Environment(
-        loader=DictLoader({"page": '{% from "cells" import table_cell %}' + _PAGE, "cells": _CELLS}),
+        loader=DictLoader({"whole": WHOLE, "middle": MIDDLE, "cells": CELLS}),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template("page")
+    return environment.get_template(name)
+
+
+# ------------------------------------------------------------------ cells
 
 
 @attrs.frozen
@@ -110,6 +63,7 @@ class Link:
 
     text: str
     target: str
+    kind: str = attrs.field(default="link", init=False)
 
     @property
     def href(self) -> str:
@@ -117,31 +71,106 @@ class Link:
         return self.target if self.target.startswith(("http://", "https://", "/")) else "#"
 
 
-Cell = str | int | float | bool | Link
+@attrs.frozen
+class Mark:
+    """A word that is to be seen; `about` is shown when it is pointed at."""
+
+    level: Level
+    text: str
+    about: str = ""
+    kind: str = attrs.field(default="mark", init=False)
+
+
+@attrs.frozen
+class Meter:
+    """How much of something is used, as a bar; `share` is from 0 to 1.  One that `alarms` is better not full."""
+
+    text: str
+    share: float
+    alarms: bool = False
+    kind: str = attrs.field(default="meter", init=False)
+
+    @property
+    def percent(self) -> str:
+        """The width of the bar."""
+        return f"{min(max(self.share, 0.0), 1.0) * 100:.1f}"
+
+    @property
+    def level(self) -> Level:
+        """How bad that is."""
+        if self.alarms and self.share >= _FULL:
+            return "bad"
+        return "warn" if self.alarms and self.share >= _HIGH else "good"
+
+
+Simple = str | int | float | bool | Link | Mark | Meter
+Cell = Simple | tuple[Simple, ...]  # several stand side by side
+
+
+# ------------------------------------------------------------------ parts
+
+
+@attrs.frozen
+class Notice:
+    """What has to be known first."""
+
+    level: Level
+    text: str
+    kind: str = attrs.field(default="notice", init=False)
 
 
 @attrs.frozen
 class Facts:
-    """Names and values under a heading, all to the left."""
+    """Names and values under a heading."""
 
     heading: str
     rows: Sequence[tuple[str, Cell]]
-    is_table: bool = attrs.field(default=False, init=False)
+    kind: str = attrs.field(default="facts", init=False)
 
 
 @attrs.frozen
 class Table:
-    """Rows under column titles; numbers stand to the right."""
+    """Rows under column titles; numbers stand to the right.  `empty` is said when there is no row."""
 
     heading: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    is_table: bool = attrs.field(default=True, init=False)
+    empty: str = "none"
+    kind: str = attrs.field(default="table", init=False)
 
 
-def render_page(title: str, subtitle: str, parts: Sequence[Facts | Table]) -> bytes:
-    """One page, UTF-8; answer it with `responses.html_response`."""
-    return _page().render(title=title, subtitle=subtitle, parts=parts, version=__version__).encode()
+Part = Notice | Facts | Table
+
+
+@attrs.frozen
+class Page:
+    """One page; `as_of` is the time that it tells of."""
+
+    title: str
+    subtitle: str
+    as_of: str
+    parts: Sequence[Part]
+
+    @property
+    def level(self) -> Level:
+        """The worst of its notices."""
+        levels: Sequence[Level] = [part.level for part in self.parts if isinstance(part, Notice)]
+        return next((level for level in ("bad", "warn", "good") if level in levels), "dim")
+
+    def render(self) -> bytes:
+        """The whole of it, UTF-8."""
+        return _template("whole").render(page=self, version=__version__, script=SCRIPT).encode()
+
+    def render_middle(self) -> bytes:
+        """What changes."""
+        return _template("middle").render(page=self).encode()
+
+
+def page_response(request: Request, page: Page) -> bytes:
+    """Answer a page, or with `?part=live` its middle."""
+    request.setHeader(b"Cache-Control", b"no-store")
+    wants_middle = query(request).text("part") == "live"
+    return html_response(request, page.render_middle() if wants_middle else page.render(), policy=_POLICY)
 
 
 # ------------------------------------------------------------------ the icon

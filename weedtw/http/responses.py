@@ -119,9 +119,9 @@ def json_response(request: Request, value: object, status: int = 200) -> bytes:
     return body_response(request, body, "application/json", status)
 
 
-def html_response(request: Request, page: str | bytes, status: int = 200) -> bytes:
-    """Answer a page; it may load nothing from elsewhere and run no script."""
-    request.setHeader(b"Content-Security-Policy", _PAGE_POLICY)
+def html_response(request: Request, page: str | bytes, status: int = 200, *, policy: bytes = _PAGE_POLICY) -> bytes:
+    """Answer a page; it may load nothing from elsewhere, and run no script unless `policy` lets it."""
+    request.setHeader(b"Content-Security-Policy", policy)
     request.setHeader(b"Referrer-Policy", b"no-referrer")
     body = page.encode() if isinstance(page, str) else page
     return body_response(request, body, "text/html; charset=utf-8", status)

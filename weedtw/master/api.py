@@ -16,7 +16,7 @@ from weedtw.errors import (
 )
 from weedtw.formats.fileid import parse_path, parse_volume_id
 from weedtw.http.guard import WhiteList, guarded
-from weedtw.http.pages import FAVICON, FAVICON_TYPE
+from weedtw.http.pages import FAVICON, FAVICON_TYPE, page_response
 from weedtw.http.requests import FORM_LIMIT, Request, params, query
 from weedtw.http.responses import (
     body_response,
@@ -24,7 +24,6 @@ from weedtw.http.responses import (
     endpoint,
     error_headers,
     error_value,
-    html_response,
     json_response,
     redirect_response,
     status_of,
@@ -37,7 +36,7 @@ from weedtw.master.clusterapi import ClusterApi
 from weedtw.master.collection import Collections
 from weedtw.master.forward import Forwarder, led
 from weedtw.master.growth import Grower, Order
-from weedtw.master.pages import overview
+from weedtw.master.pages import Overview
 from weedtw.master.status import topology_status, volume_status
 from weedtw.master.submit import Submitter
 from weedtw.master.vacuum import Vacuum
@@ -70,6 +69,7 @@ class MasterApi:
     white_list: WhiteList
     masters: ClusterApi
     metrics: Callable[[], tuple[bytes, str]]  # the text, and its type
+    overview: Overview
 
     def admit(self, request: Request) -> int | None:
         """Called with the head of a request: the most bytes its body may have, None for the usual limit."""
@@ -255,7 +255,7 @@ class MasterApi:
     @endpoint
     async def page(self, request: Request) -> bytes:
         """The page that says how the cluster is."""
-        return html_response(request, overview(self.cluster))
+        return page_response(request, await self.overview.page())
 
     @app.route("/favicon.ico", methods=["GET"])
     @endpoint

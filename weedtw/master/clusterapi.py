@@ -72,7 +72,7 @@ class ClusterApi:
     @endpoint
     async def cluster_members(self, request: Request) -> bytes:
         """What this master believes."""
-        return json_response(request, self._beliefs())
+        return json_response(request, self.beliefs())
 
     @app.route("/join", methods=["POST"])
     @endpoint
@@ -99,7 +99,7 @@ class ClusterApi:
             await uninterrupted(self.members.add(address))
         except PeerError as error:
             raise BadRequest(f"no master at {address} can be asked to join: {error.reason}") from error
-        return json_response(request, self._beliefs())
+        return json_response(request, self.beliefs())
 
     @app.route("/remove", methods=["POST"])
     @endpoint
@@ -108,7 +108,7 @@ class ClusterApi:
     async def remove(self, request: Request) -> bytes:
         """End a membership."""
         await uninterrupted(self.members.remove(params(request).required("node")))
-        return json_response(request, self._beliefs())
+        return json_response(request, self.beliefs())
 
     @app.route("/rename", methods=["POST"])
     @endpoint
@@ -118,7 +118,7 @@ class ClusterApi:
         """Commit another address of a member."""
         asked = params(request)
         await uninterrupted(self.members.rename(asked.required("node"), asked.required("address")))
-        return json_response(request, self._beliefs())
+        return json_response(request, self.beliefs())
 
     @app.route("/transfer", methods=["POST"])
     @endpoint
@@ -127,7 +127,7 @@ class ClusterApi:
     async def transfer(self, request: Request) -> bytes:
         """Let another master lead."""
         await uninterrupted(self.members.transfer(params(request).text("to")))
-        return json_response(request, self._beliefs())
+        return json_response(request, self.beliefs())
 
     # -------------------------------------------------------------- for a master that is no member yet
 
@@ -161,7 +161,8 @@ class ClusterApi:
             raise Unavailable(str(error)) from error
         return json_response(request, {"acceptor": founding.dump(acceptor), "address": self.cluster.address})
 
-    def _beliefs(self) -> dict[str, Any]:
+    def beliefs(self) -> dict[str, Any]:
+        """What this master believes, as `/members` tells it."""
         entrance = self.entrance
         return own_beliefs(self.ledger, self.cluster.address, entrance.reason, entrance.founding)
 

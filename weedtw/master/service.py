@@ -49,6 +49,8 @@ from weedtw.master.members import Members
 from weedtw.master.metrics import HOT_WIDTH, kind_of, numbers
 from weedtw.master.office import Office
 from weedtw.master.orphans import Orphans
+from weedtw.master.outlook import Outlook
+from weedtw.master.pages import Overview
 from weedtw.master.recall import Recall
 from weedtw.master.submit import Submitter
 from weedtw.master.unjoined import NotYet
@@ -232,6 +234,8 @@ class MasterService(Service):
         assigner = Assigner(cluster, grower, Cookies())
         forwarder = Forwarder(cluster, Hops(plain_connector(self.reactor), self.reactor), self._standing)
         vacuum = Vacuum(cluster)
+        masters = ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list)
+        outlook = Outlook(self.peers, self.reactor, self._other_masters)
         api = MasterApi(
             cluster=cluster,
             assigner=assigner,
@@ -241,8 +245,9 @@ class MasterService(Service):
             submitter=Submitter(assigner, self.peers),
             forwarder=forwarder,
             white_list=self.white_list,
-            masters=ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list),
+            masters=masters,
             metrics=self._render_metrics,
+            overview=Overview(cluster, outlook, masters.beliefs, forwarder.standing, heartbeats.ages),
         )
         orphans = Orphans(cluster, grower, office)
         self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
@@ -337,6 +342,9 @@ class MasterService(Service):
         if here < node.core.log.membership.majority:
             return f"no master leads now: {here} of {len(voters)} masters can be reached, a majority is needed"
         return "no master leads now; an election is under way"
+
+    def _other_masters(self) -> list[str]:
+        return [address for address in self.cluster.masters if address != self.address]
 
     def _render_metrics(self) -> tuple[bytes, str]:
         assert self.parts is not None

@@ -1,7 +1,7 @@
 """The volume server's HTTP API: files under their ids, and how the server is.
 
     GET HEAD POST PUT DELETE OPTIONS   /VID,FID   /VID,FID.ext   /VID/FID   /VID/FID.ext   /VID/FID/name.ext
-    GET                                /status /healthz /readyz /ui/index.html /favicon.ico
+    GET                                / /ui/index.html /status /healthz /readyz /metrics /favicon.ico
     GET POST                           /admin/…, see `admin`
 
 What a request says is read here, what it does is done in `needles`, `represent` and `serving`; requests for
@@ -20,16 +20,14 @@ from zope.interface import implementer
 
 from weedtw.errors import Damaged, MethodNotAllowed, Unavailable, VolumeNotFound, WeedError
 from weedtw.formats.fileid import FileId, FilePath, parse_path
-from weedtw.formats.size import format_size
 from weedtw.http.guard import WhiteList
 from weedtw.http.multipart import is_form
-from weedtw.http.pages import FAVICON, FAVICON_TYPE, Facts, Table, render_page
+from weedtw.http.pages import FAVICON, FAVICON_TYPE, Cell, page_response
 from weedtw.http.requests import Params, Request, query
 from weedtw.http.responses import (
     body_response,
     empty_response,
     endpoint,
-    html_response,
     json_response,
     uninterrupted,
 )
@@ -41,6 +39,7 @@ from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
 from weedtw.volume.copies import UNDO_HEADER
 from weedtw.volume.needles import Needles, Stored
+from weedtw.volume.pages import server_page
 from weedtw.volume.proxy import Proxy, is_marked
 from weedtw.volume.record import open_for_reader
 from weedtw.volume.represent import Representer
@@ -69,7 +68,7 @@ class Api:
     run: Run
     limit: int  # bytes of content that a file may have
     is_ready: Callable[[], str]  # "" or what is missing
-    facts: Callable[[], list[tuple[str, str]]]  # what the page says about the cluster
+    facts: Callable[[], list[tuple[str, Cell]]]  # what the page says about the cluster
     call: Callable[[str, tuple[str, ...]], None]  # see Heartbeats
     metrics: Callable[[], Awaitable[tuple[bytes, str]]]  # the text, and its type
     damaged_reads: int = attrs.field(default=0, init=False)  # since the start: of files that were not as written
@@ -108,6 +107,8 @@ class Api:
         if request.method not in {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE"}:
             raise _not_allowed(request, tuple(METHODS.split(", ")))
         named = unquote(request.path.decode("ascii", "replace"))
+        if named == "/" and request.method in {b"GET", b"HEAD"}:
+            return await self.page(request)
         if named in _ENDPOINTS:  # which does not take this method
             raise _not_allowed(request, _ENDPOINTS[named])
         path = parse_path(named)
@@ -275,40 +276,15 @@ class Api:
     async def page(self, request: Request) -> bytes:
         """What /status says, for people."""
         value = await self.run(status_value, self.store)
-        return html_response(request, render_page("weedtw volume server", self.address, self._page_parts(value)))
-
-    def _page_parts(self, value: dict[str, Any]) -> list[Facts | Table]:
-        disks = [
-            [
-                disk["dir"],
-                format_size(disk["all"]),
-                format_size(disk["free"]),
-                disk.get("Error") or f"{disk['percent_free']:.1f} %",
-            ]
-            for disk in value["DiskStatuses"]
-        ]
-        volumes = [
-            [
-                volume["Id"],
-                volume["Collection"] or "(default)",
-                format_size(volume["Size"]),
-                volume["FileCount"],
-                volume["DeleteCount"],
-                format_size(volume["DeletedByteCount"]),
-                volume.get("ReadOnlyReason", ""),
-            ]
-            for volume in value["Volumes"]
-        ]
-        columns = ["Id", "Collection", "Size", "Files", "Deleted", "Garbage", "Read-only because"]
-        parts: list[Facts | Table] = [
-            Facts("Server", self.facts()),
-            Table("Folders", ["Folder", "Size", "Free", "Share free"], disks),
-            Table("Volumes", columns, volumes),
-        ]
-        if "Problems" in value:
-            problems = [[problem["Id"], problem["Path"], problem["Reason"]] for problem in value["Problems"]]
-            parts.append(Table("Not served", ["Id", "File", "Reason"], problems))
-        return parts
+        page = server_page(
+            self.address,
+            value,
+            facts=self.facts(),
+            missing=self.is_ready(),
+            size_limit=self.store.volume_size_limit,
+            seconds=self.needles.now(),
+        )
+        return page_response(request, page)
 
 
 _ENDPOINTS = {  # the paths that are no file's, with the methods that they take

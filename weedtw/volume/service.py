@@ -30,6 +30,7 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.metrics import Metrics
+from weedtw.http.pages import Cell, Link, Mark, Simple
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.spool import Budget
@@ -377,14 +378,16 @@ class VolumeService(Service):
         standing = of_masters(len(heartbeats.welcome), len(heartbeats.masters), heartbeats.leader is not None)
         return self.metrics.render([*on_disk, *counted, *standing])
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def _facts(self) -> list[tuple[str, Cell]]:
         assert self.heartbeats is not None
+        leader, refusals = self.heartbeats.leader, self.heartbeats.refusals
+        masters: list[Simple] = [Link(address, f"http://{address}/") for address in self.heartbeats.masters]
+        masters += [Mark("bad", f"{address} refuses", reason) for address, reason in refusals.items()]
         return [
             ("Data center", self.config.data_center),
             ("Rack", self.config.rack),
-            ("Masters", ", ".join(self.heartbeats.masters)),
-            ("Leader", self.heartbeats.leader or "unknown"),
-            ("Ready", self._what_is_missing() or "yes"),
+            ("Leading master", Link(leader, f"http://{leader}/") if leader else Mark("bad", "unknown")),
+            ("Masters", tuple(masters)),
         ]
 
 
