@@ -78,7 +78,7 @@ body.stale main { opacity: .5 }
 SCRIPT = """
 (() => {
   "use strict";
-  const EVERY = 1000, HIDDEN = 10000, PATIENCE = 4000, STALE = 4000;
+  const EVERY = 1000, HIDDEN = 10000, PATIENCE = 2500, STALE = 4000;
   const main = document.querySelector("main"), live = document.getElementById("live");
   const stale = document.getElementById("stale"), title = document.title;
   let fresh = performance.now(), trouble = "", timer = 0;
