@@ -10,8 +10,10 @@ import gc
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.tcp import Client, Server
 from twisted.logger import Logger
 
+_PLAIN = frozenset({Server, Client})  # connections of which nothing but `doRead` is to be asked
 _YOUNG = 20_000  # objects between two looks at the youngest; the collector's own default is 700
 _log = Logger()
 
@@ -29,9 +31,19 @@ def _settle() -> None:
     gc.enable()
 
 
+def _read(connection: Server | Client) -> Exception | None:
+    """Let a connection read; why it is to be ended, if it is."""
+    try:
+        return connection.doRead()
+    except Exception as error:  # noqa: BLE001 - whatever its protocol did wrong, it is the only one to suffer
+        _log.failure("serving a connection")
+        return error
+
+
 def _iteration_of(reactor: Any) -> Any:
-    """EPollReactor's `doPoll` without the context."""
+    """EPollReactor's `doPoll` without the context; and a TCP connection that has bytes is read without more ado."""
     poll, selectables, serve = reactor._poller.poll, reactor._selectables, reactor._doReadOrWrite
+    disconnect, readable = reactor._disconnectSelectable, reactor._POLL_IN
 
     def iterate(timeout: float | None) -> None:
         try:
@@ -42,10 +54,16 @@ def _iteration_of(reactor: Any) -> Any:
             raise
         for descriptor, event in events:
             selectable = selectables.get(descriptor)
-            if selectable is not None:
-                try:
+            if selectable is None:
+                continue
+            try:
+                if event == readable and type(selectable) in _PLAIN:
+                    why = _read(selectable)
+                    if why is not None:
+                        disconnect(selectable, why, True)
+                else:
                     serve(selectable, descriptor, event)
-                except Exception:  # noqa: BLE001 - one connection's fault must not end the others
-                    _log.failure("serving a connection")
+            except Exception:  # noqa: BLE001 - one connection's fault must not end the others
+                _log.failure("serving a connection")
 
     return iterate

@@ -47,11 +47,16 @@ class Assigner:
 
     def assign_at_once(self, wish: Wish) -> Assignment | None:
         """An assignment from what is at hand, without waiting; None when something has to be waited for."""
+        taken = self.take_at_once(wish)
+        return None if taken is None else self._assignment(*taken, wish.count)
+
+    def take_at_once(self, wish: Wish) -> tuple[Pick, int] | None:
+        """The volume and the first key of `assign_at_once`; each id needs a cookie of its own still."""
         pick = self._pick(wish) if self.cluster.ledger.is_leader else None
         if pick is None:
             return None
         key = self.cluster.keys.take_at_once(wish.count)
-        return None if key is None else self._assignment(pick, key, wish.count)
+        return None if key is None else (pick, key)
 
     async def assign(self, wish: Wish) -> Assignment:
         """An assignment; makes volumes if there are none to write to.

@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from weedtw.errors import WeedError
-from weedtw.formats.fileid import MAX_VOLUME_ID
+from weedtw.formats.fileid import MAX_VOLUME_ID, format_needle_id
 from weedtw.http.hot import PLAIN, Meaning, Reply
 from weedtw.http.requests import SERVER, parse_params
 from weedtw.http.responses import render_json
@@ -72,12 +72,13 @@ class HotIds:
             wish = self._learn(query)
         if wish is None:
             return None
-        assignment = self.assigner.assign_at_once(wish)
-        if assignment is None:
+        taken = self.assigner.take_at_once(wish)
+        if taken is None:
             return None
-        server = assignment.server
+        (volume_id, server, _), key = taken
         place = self._places.get((server.address, server.public_url)) or self._place(server)
-        return f'{{"fid":"{assignment.file_id}",{place}"count":{assignment.count}}}'.encode()
+        needle = format_needle_id(key, self.assigner.make_cookie())
+        return f'{{"fid":"{volume_id},{needle}",{place}"count":{wish.count}}}'.encode()
 
     def _learn(self, query: bytes | None) -> Wish | None:
         wish = None
@@ -85,6 +86,10 @@ class HotIds:
             asked = parse_params((query or b"").decode("ascii"))
             if "pretty" not in asked:
                 wish = attrs.evolve(wish_of(asked, self.cluster.config), count=count_of(asked))
+                layout = self.cluster.topology.layouts.get(wish.key)
+                if layout is None:
+                    return None  # there is no volume of this kind yet
+                wish = attrs.evolve(wish, key=layout.key)  # the very same object is found faster
         if len(self._wishes) >= _MOST:
             self._wishes.clear()
         self._wishes[query] = wish

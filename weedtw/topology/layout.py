@@ -7,6 +7,7 @@ no other, and it is the sign to make new ones.
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import attrs
 
@@ -18,7 +19,7 @@ from weedtw.topology.server import Server, canonical_disk_type
 CROWDED = 0.9  # of the size limit
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class LayoutKey:
     """What volumes have in common that may stand in for each other."""
 
@@ -67,8 +68,7 @@ class Where:
         return f" in {named}" if named else ""
 
 
-@attrs.frozen
-class Pick:
+class Pick(NamedTuple):
     """A volume to write to, and a server of it that lies where it was asked for."""
 
     volume_id: int
@@ -80,32 +80,29 @@ class Pick:
 class _Pool:
     """A set of numbers with an index; to add, to remove and to pick takes the same time at any size."""
 
-    _members: list[int] = attrs.Factory(list)
+    members: list[int] = attrs.Factory(list)
     _places: dict[int, int] = attrs.Factory(dict)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._members)
-
-    def __getitem__(self, place: int) -> int:
-        return self._members[place]
+        return iter(self.members)
 
     def add(self, member: int) -> bool:
         if member in self._places:
             return False
-        self._places[member] = len(self._members)
-        self._members.append(member)
+        self._places[member] = len(self.members)
+        self.members.append(member)
         return True
 
     def discard(self, member: int) -> bool:
         place = self._places.pop(member, None)
         if place is None:
             return False
-        last = self._members.pop()
+        last = self.members.pop()
         if last != member:
-            self._members[place] = last
+            self.members[place] = last
             self._places[last] = place
         return True
 
@@ -195,12 +192,13 @@ class Layout:
 
         Crowded ones come into play only when no other matches.
         """
+        picky = where if where else None
         for pool, crowded in ((self._roomy, False), (self._crowded, True)):
-            members = self._members(pool, crowded, where) if where else pool
-            if len(members):
+            members = pool.members if picky is None else self._members(pool, crowded, picky)
+            if members:
                 volume_id = members[int(rng.random() * len(members))]
                 holders = self._holders[volume_id]
-                near = [server for server in holders if where.matches(server)] if where else holders
+                near = holders if picky is None else [server for server in holders if picky.matches(server)]
                 return Pick(volume_id, near[int(rng.random() * len(near))], crowded)
         return None
 
