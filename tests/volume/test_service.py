@@ -158,6 +158,8 @@ async def test_status_and_page(cluster: Any, tmp_path: Path) -> None:
     for titles in re.findall(rb"<thead><tr>(.*?)</tr></thead>", page.body):
         assert len(set(titles.split(b"</th>"))) == titles.count(b"</th>") + 1, titles
     assert (await cluster.get(server, "/favicon.ico"))["Content-Type"] == "image/png"
+    assert (await cluster.get(server, "/", Accept="text/html,*/*;q=0.8"))["Content-Type"].startswith("text/html")
+    assert (await cluster.get(server, "/", Accept="*/*")).status == 400
 
 
 @pytest_twisted.ensureDeferred
