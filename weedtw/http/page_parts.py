@@ -103,7 +103,8 @@ SCRIPT = """
     clearTimeout(timer);
     const asked = performance.now(), stop = new AbortController(), limit = setTimeout(() => stop.abort(), PATIENCE);
     try {
-      const answer = await fetch(location.pathname + "?part=live", {signal: stop.signal, cache: "no-store", headers: {Accept: "text/html"}});
+      const wish = {signal: stop.signal, cache: "no-store", headers: {Accept: "text/html"}};
+      const answer = await fetch(location.pathname + "?part=live", wish);
       const text = await answer.text();
       if (!answer.ok) throw new Error(location.host + " answers with status " + answer.status);
       if (getSelection().isCollapsed) { show(text); fresh = asked; trouble = ""; }
