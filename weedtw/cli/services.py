@@ -3,7 +3,7 @@
 Each daemon's code is imported only when it is wanted: `weedtw volume` loads nothing of the master.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from weedtw.cli.daemon import Daemon, DaemonService
 from weedtw.cli.lean import make_lean
@@ -11,27 +11,43 @@ from weedtw.cli.steady import make_steady
 from weedtw.config import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.load import Loaded
 
+if TYPE_CHECKING:
+    from weedtw.master.service import MasterService
+    from weedtw.volume.service import VolumeService
+
 
 def make_daemon(program: str, loaded: Loaded, reactor: Any) -> Daemon:
     """The daemon that a configuration describes; `program` is its name in error messages."""
     make_steady(reactor)
     make_lean(reactor)
     config = loaded.config
-    services: list[DaemonService] = []
+    services: dict[str, DaemonService] = {}
+    told: dict[str, Any] = {}
     if isinstance(config, MasterConfig | ServerConfig):
-        services.append(_master(config if isinstance(config, MasterConfig) else config.master, reactor))
+        master = services["master"] = _master(config if isinstance(config, MasterConfig) else config.master, reactor)
+        told["master"] = master.told
     if isinstance(config, VolumeConfig | ServerConfig):
-        services.append(_volume(config if isinstance(config, VolumeConfig) else config.volume, reactor))
-    return Daemon(program, services, loaded.notes, reactor)
+        volume = services["volume"] = _volume(config if isinstance(config, VolumeConfig) else config.volume, reactor)
+        told["volume"] = volume.told
+    shared = config.volume if isinstance(config, ServerConfig) else config  # both are told the same there
+    if shared.metrics_port:
+        services["metrics"] = _metrics(shared.metrics_bind or shared.bind, shared.metrics_port, told, reactor)
+    return Daemon(program, list(services.values()), loaded.notes, reactor)
 
 
-def _master(config: MasterConfig, reactor: Any) -> DaemonService:
+def _metrics(bind: str, port: int, told: dict[str, Any], reactor: Any) -> DaemonService:
+    from weedtw.http.metricsport import MetricsPort
+
+    return MetricsPort(bind, port, told, reactor)
+
+
+def _master(config: MasterConfig, reactor: Any) -> "MasterService":
     from weedtw.master.service import MasterService
 
     return MasterService(config, reactor)
 
 
-def _volume(config: VolumeConfig, reactor: Any) -> DaemonService:
+def _volume(config: VolumeConfig, reactor: Any) -> "VolumeService":
     from weedtw.volume.service import VolumeService
 
     return VolumeService(config, reactor)

@@ -133,6 +133,8 @@ def _master(values: Values, network: Network, remembered: Callable[[], tuple[str
         growth=values["volumeGrowth"],
         election_timeout=values["electionTimeout"],
         heartbeat_interval=values["heartbeatInterval"],
+        metrics_port=values["metricsPort"],
+        metrics_bind=values["metricsIp"] or "",
     )
 
 
@@ -157,6 +159,8 @@ def _volume(values: Values, ip: str) -> VolumeConfig:
         concurrent_upload_limit_mb=values["concurrentUploadLimitMB"],
         concurrent_download_limit_mb=values["concurrentDownloadLimitMB"],
         pulse_seconds=values["pulseSeconds"],
+        metrics_port=values["metricsPort"],
+        metrics_bind=values["metricsIp"] or "",
     )
 
 

@@ -69,6 +69,8 @@ class MasterConfig:
     growth: Growth = attrs.Factory(Growth)
     election_timeout: float = 0.5  # the shortest; each wait is drawn from here to twice as long
     heartbeat_interval: float = 0.1
+    metrics_port: int = 0  # another port for /metrics; 0: none
+    metrics_bind: str = ""  # the interface of that port; "": that of the other one
     port_option: str = "--port"  # what sets the port, for error messages
 
     @property
@@ -115,6 +117,8 @@ class VolumeConfig:
     concurrent_upload_limit_mb: int = 0  # 0: no limit
     concurrent_download_limit_mb: int = 0  # 0: no limit
     pulse_seconds: float = 5.0
+    metrics_port: int = 0  # another port for /metrics; 0: none
+    metrics_bind: str = ""  # the interface of that port; "": that of the other one
     port_option: str = "--port"  # what sets the port, for error messages
 
     @property

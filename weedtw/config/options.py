@@ -59,6 +59,8 @@ _SHARED = (
     Option("ip", kinds.HOST, "", "address by which others reach this server; empty: found out, see below"),
     Option("ip.bind", kinds.INTERFACE, "", "address to listen on; empty: the same as --ip"),
     Option("whiteList", kinds.WHITE_LIST, "", "addresses and networks that may write; empty: everybody"),
+    Option("metricsPort", kinds.integer(0, 65535, "a port number"), "0", "another port for /metrics; 0: none"),
+    Option("metricsIp", kinds.INTERFACE, "", "address of that port; empty: the same as --ip.bind"),
 )
 
 MASTER_OPTIONS = (
@@ -158,8 +160,6 @@ class Ignored:
 
 _IGNORED = (
     Ignored("port.grpc", "one port serves everything"),
-    Ignored("metricsPort", "metrics are at /metrics of the daemon's own port"),
-    Ignored("metricsIp", "metrics are at /metrics of the daemon's own port"),
     Ignored("cpuprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("memprofile", "profiles are taken from outside, with py-spy for example"),
     Ignored("debug", "profiles are taken from outside, with py-spy for example", flag=True),

@@ -6,6 +6,7 @@ Nothing is kept for a scrape: each asks what is the case then.  prometheus-clien
     body, content_type = metrics.render([gauge("weedtw_raft_term", "Its term.", 7)])
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,32 +47,16 @@ def count(name: str, about: str, value: float) -> Count:
 
 @attrs.define(eq=False)
 class Metrics:
-    """Renders what a port and a daemon count; `numbers` are those of the daemon."""
+    """Renders what a port and a daemon count."""
 
     site: Site
-    _registry: Any = attrs.field(default=None, init=False)
-    _numbers: Iterable[Gauge] = attrs.field(default=(), init=False)
 
     def render(self, numbers: Iterable[Gauge]) -> tuple[bytes, str]:
-        """(the text, its Content-Type)."""
-        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - see above
+        """(the text, its Content-Type); `numbers` are those of the daemon."""
+        return in_text(self.families(numbers))
 
-        if self._registry is None:
-            self._registry = self._make_registry()
-        self._numbers = numbers
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
-
-    def _make_registry(self) -> "CollectorRegistry":
-        from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector  # noqa: PLC0415
-
-        registry = CollectorRegistry(auto_describe=False)
-        for kind in (ProcessCollector, PlatformCollector, GCCollector):
-            kind(registry=registry)
-        registry.register(self)
-        return registry
-
-    def collect(self) -> Iterator["Metric"]:
-        """What prometheus-client asks a collector."""
+    def families(self, numbers: Iterable[Gauge]) -> Iterator["Metric"]:
+        """All of it as prometheus-client has it."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415
 
         yield from self._of_traffic()
@@ -81,10 +66,10 @@ class Metrics:
             gauge("weedtw_http_requests_in_flight", "Requests being answered.", self.site.in_flight),
             gauge("weedtw_http_connections", "Open HTTP connections.", self.site.connections),
         )
-        for numbers in (*own, *self._numbers):
-            make = CounterMetricFamily if isinstance(numbers, Count) else GaugeMetricFamily
-            family = make(numbers.name, numbers.about, labels=numbers.labels)
-            for labels, value in numbers.rows:
+        for each in (*own, *numbers):
+            make = CounterMetricFamily if isinstance(each, Count) else GaugeMetricFamily
+            family = make(each.name, each.about, labels=each.labels)
+            for labels, value in each.rows:
                 family.add_metric(labels, value)
             yield family
 
@@ -110,3 +95,40 @@ class Metrics:
             seconds.add_metric((kind,), [*buckets, ("+Inf", times.count)], times.total)
         yield requests
         yield seconds
+
+
+# ------------------------------------------------------------------ the text
+
+
+def in_text(families: Iterable["Metric"]) -> tuple[bytes, str]:
+    """(the text, its Content-Type) of numbers, and of those of this process."""
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest  # noqa: PLC0415 - see above
+
+    registry = _of_process()
+    collector = _These(list(families))
+    registry.register(collector)
+    try:
+        return generate_latest(registry), CONTENT_TYPE_LATEST
+    finally:
+        registry.unregister(collector)
+
+
+@attrs.frozen(eq=False)
+class _These:
+    """A collector of what was collected."""
+
+    families: Iterable["Metric"]
+
+    def collect(self) -> Iterable["Metric"]:
+        return self.families
+
+
+@functools.cache
+def _of_process() -> "CollectorRegistry":
+    """Memory, time, files: they are the process', whichever daemon is asked."""
+    from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector  # noqa: PLC0415
+
+    registry = CollectorRegistry(auto_describe=False)
+    for kind in (ProcessCollector, PlatformCollector, GCCollector):
+        kind(registry=registry)
+    return registry

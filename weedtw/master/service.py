@@ -9,7 +9,8 @@ service.stopService()    a Deferred: the lead is handed over, requests under way
 import random
 import time
 import uuid
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import Service
@@ -28,7 +29,7 @@ from weedtw.http.guard import WhiteList
 from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
-from weedtw.http.metrics import Metrics
+from weedtw.http.metrics import Gauge, Metrics
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.traffic import Traffic
@@ -60,6 +61,9 @@ from weedtw.raft.node import RaftNode
 from weedtw.raft.tls import plain_connector
 from weedtw.storage.folderlock import FolderLock
 from weedtw.topology.tree import Topology
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 LOCK_NAME = "master.lock"
 FINISH = 10.0  # seconds that requests under way have to end when the service stops
@@ -346,10 +350,16 @@ class MasterService(Service):
     def _other_masters(self) -> list[str]:
         return [address for address in self.cluster.masters if address != self.address]
 
+    async def told(self) -> Iterable["Metric"]:
+        """Everything that is counted, for a port of its own."""
+        return self.metrics.families(self._numbers())
+
     def _render_metrics(self) -> tuple[bytes, str]:
+        return self.metrics.render(self._numbers())
+
+    def _numbers(self) -> Iterable[Gauge]:
         assert self.parts is not None
-        parts = self.parts
-        return self.metrics.render(numbers(parts.cluster, self.ledger, parts.office, parts.heartbeats))
+        return numbers(self.parts.cluster, self.ledger, self.parts.office, self.parts.heartbeats)
 
     def _consensus_stopped(self, error: WeedError) -> None:
         self.log.critical(

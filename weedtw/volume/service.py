@@ -7,8 +7,9 @@ service.stopService()    a Deferred: requests under way have finished, files are
 """
 
 import time
+from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -29,7 +30,7 @@ from weedtw.http.guard import WhiteList
 from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
-from weedtw.http.metrics import Metrics
+from weedtw.http.metrics import Gauge, Metrics
 from weedtw.http.pages import Cell, Link, Mark, Simple
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
@@ -50,6 +51,7 @@ from weedtw.volume.hot import HotFiles
 from weedtw.volume.hotread import HotReads
 from weedtw.volume.hotwrite import HotWrites
 from weedtw.volume.images import Shape
+from weedtw.volume.inventory import Inventory
 from weedtw.volume.locations import Locations
 from weedtw.volume.membership import Membership
 from weedtw.volume.memory import give_back
@@ -63,6 +65,9 @@ from weedtw.volume.serving import Server
 from weedtw.volume.standing import Standing
 from weedtw.volume.status import standing_of
 from weedtw.volume.threads import Threads
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 FINISH = 10.0  # seconds that requests under way have to end when the service stops
 UPKEEP = 10.0  # seconds between two looks at the room on the disks
@@ -104,6 +109,7 @@ class VolumeService(Service):
             changed=self._changed,
         )
         self.notices = Notices(self.store)
+        self._inventory = Inventory(self._look_at_disks, reactor)
         self.warmth = Warmth(reactor)
         self._api: Api | None = None
         self._merging: set[int] = set()  # volumes whose map is being tidied up
@@ -364,11 +370,17 @@ class VolumeService(Service):
         refusals = "; ".join(f"{master} refuses: {reason}" for master, reason in self.heartbeats.refusals.items())
         return refusals or "no master knows yet what is here"
 
+    async def told(self) -> Iterable["Metric"]:
+        """Everything that is counted, for a port of its own."""
+        return self.metrics.families(await self._numbers())
+
     async def _render_metrics(self) -> tuple[bytes, str]:
+        return self.metrics.render(await self._numbers())
+
+    async def _numbers(self) -> list[Gauge]:
         api, heartbeats = self._api, self.heartbeats
         assert api is not None
         assert heartbeats is not None
-        on_disk = await self.own_threads(lambda: list(stored(self.store)))
         counted = happened(
             damaged=api.damaged_reads,
             rescued=api.rescued_reads,
@@ -376,7 +388,10 @@ class VolumeService(Service):
             failures=api.needles.replicator.failures,
         )
         standing = of_masters(len(heartbeats.welcome), len(heartbeats.masters), heartbeats.leader is not None)
-        return self.metrics.render([*on_disk, *counted, *standing])
+        return [*await self._inventory.numbers(), *counted, *standing]
+
+    def _look_at_disks(self) -> Deferred[list[Gauge]]:
+        return Deferred.fromCoroutine(self.own_threads(lambda: list(stored(self.store))))
 
     def _facts(self) -> list[tuple[str, Cell]]:
         assert self.heartbeats is not None
