@@ -35,6 +35,8 @@ class Vacuuming(SynchronousTestCase):
             ("b:1", CHECK, {"volume": 1}),
             ("a:1", COMPACT, {"volume": 1}),
             ("b:1", COMPACT, {"volume": 1}),
+            ("a:1", CHECK, {"volume": 1}),
+            ("b:1", CHECK, {"volume": 1}),
             ("a:1", COMMIT, {"volume": 1}),
             ("b:1", COMMIT, {"volume": 1}),
         ]
@@ -56,13 +58,85 @@ class Vacuuming(SynchronousTestCase):
         assert self.peers.paths("a:1") == [CHECK, COMPACT, CLEANUP]
         assert self.peers.paths("b:1") == [CHECK, COMPACT, CLEANUP]
 
-    def test_when_one_cannot_commit_it_cleans_up(self) -> None:
+    def test_when_one_was_started_anew_meanwhile_all_clean_up(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("b:1", CHECK, {"garbageRatio": 0.5, "revision": 3, "compacted": False})
+        assert self.run_it() == 0
+        for address in ("a:1", "b:1"):
+            assert self.peers.paths(address) == [CHECK, COMPACT, CHECK, CLEANUP]
+
+    def test_when_the_first_cannot_commit_none_does(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("a:1", COMMIT, refused("a:1"))
+        assert self.run_it() == 0
+        assert self.peers.paths("a:1") == [CHECK, COMPACT, CHECK, COMMIT, CLEANUP]
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, CHECK, CLEANUP]
+
+    def test_when_a_later_one_cannot_commit_it_cleans_up(self) -> None:
         self.join("a:1", "b:1")
         self.peers.script("b:1", COMMIT, refused("b:1"))
         self.peers.script("b:1", CLEANUP, refused("b:1"))
         assert self.run_it() == 0
-        assert self.peers.paths("a:1") == [CHECK, COMPACT, COMMIT]
-        assert self.peers.paths("b:1") == [CHECK, COMPACT, COMMIT, CLEANUP]
+        assert self.peers.paths("a:1") == [CHECK, COMPACT, CHECK, COMMIT]
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, CHECK, COMMIT, CLEANUP]
+
+    def leave_behind(self) -> None:
+        """The commit on b:1 fails; the rounds are started."""
+        self.join("a:1", "b:1")
+        self.peers.script("b:1", COMMIT, refused("b:1"))
+        self.vacuum.start()
+        assert self.run_it() == 0
+        self.peers.asked.clear()
+        self.peers.script("a:1", CHECK, {"garbageRatio": 0.0, "revision": 1, "compacted": True})
+        self.peers.script("b:1", CHECK, {"garbageRatio": 0.5, "revision": 0, "compacted": True})
+
+    def test_one_that_stayed_behind_catches_up_by_itself(self) -> None:
+        self.leave_behind()
+        self.scene.clock.advance(5)  # and fails again
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, CHECK, COMMIT, CLEANUP]
+        assert self.peers.paths("a:1") == [CHECK]
+        self.peers.script("b:1", COMMIT, {})
+        self.peers.asked.clear()
+        self.scene.clock.advance(9)
+        assert self.peers.asked == []
+        self.scene.clock.advance(1)
+        assert self.peers.paths("b:1") == [CHECK, COMPACT, CHECK, COMMIT]
+        self.peers.asked.clear()
+        self.scene.clock.advance(20)
+        assert self.peers.asked == []
+        self.vacuum.stop()
+        assert self.scene.clock.getDelayedCalls() == []
+
+    def test_who_stops_does_not_come_again(self) -> None:
+        self.leave_behind()
+        self.vacuum.stop()
+        self.scene.clock.advance(600)
+        assert self.peers.asked == []
+
+    def test_nobody_comes_again_for_a_volume_that_is_gone(self) -> None:
+        self.leave_behind()
+        for server in list(self.scene.topology.servers.values()):
+            self.scene.leave(server)
+        self.scene.clock.advance(40)
+        assert self.peers.asked == []
+        self.vacuum.stop()
+
+    def test_the_rounds_find_one_that_stayed_behind(self) -> None:
+        """Whoever led when it did: revisions tell."""
+        self.join("a:1", "b:1")
+        for ahead, behind in ((1, 0), (0, 0xFFFF)):
+            self.peers.asked.clear()
+            self.peers.script("a:1", CHECK, {"garbageRatio": 0.2, "revision": behind, "compacted": True})
+            self.peers.script("b:1", CHECK, {"garbageRatio": 0.0, "revision": ahead, "compacted": True})
+            assert self.run_it() == 1
+            assert (self.peers.paths("a:1"), self.peers.paths("b:1")) == ([CHECK, COMPACT, CHECK, COMMIT], [CHECK])
+
+    def test_one_behind_that_has_no_garbage_is_left_alone(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("a:1", CHECK, {"garbageRatio": 0.2, "revision": 7})
+        self.peers.script("b:1", CHECK, {"garbageRatio": 0.0, "revision": 3})
+        assert self.run_it() == 0
+        assert set(self.peers.paths()) == {CHECK}
 
     def test_when_one_cannot_be_asked_nothing_is_done(self) -> None:
         self.join("a:1", "b:1")
@@ -105,7 +179,7 @@ class Vacuuming(SynchronousTestCase):
         compacted.callback({})
         assert self.successResultOf(first) == 1
         assert self.successResultOf(second) == 1
-        assert len(self.peers.asked) == asked + 1 + 3
+        assert len(self.peers.asked) == asked + 2 + 4
 
     def test_rounds_come_by_themselves(self) -> None:
         self.join("a:1")
@@ -113,10 +187,10 @@ class Vacuuming(SynchronousTestCase):
         self.scene.clock.advance(59)
         assert self.peers.asked == []
         self.scene.clock.advance(2)
-        assert self.peers.paths() == [CHECK, COMPACT, COMMIT]
+        assert self.peers.paths() == [CHECK, COMPACT, CHECK, COMMIT]
         self.scene.clock.advance(60)
-        assert len(self.peers.asked) == 6
+        assert len(self.peers.asked) == 8
         self.vacuum.stop()
         self.scene.clock.advance(600)
-        assert len(self.peers.asked) == 6
+        assert len(self.peers.asked) == 8
         assert self.scene.clock.getDelayedCalls() == []

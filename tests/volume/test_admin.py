@@ -105,18 +105,21 @@ async def test_a_vacuum_in_its_steps(cluster: Any, server: Any) -> None:
         await cluster.put(server, f"{FID}_{number}", os.urandom(1000), "a/b")
     for number in range(5):
         await cluster.delete(server, f"{FID}_{number}")
-    ratio = (await cluster.ask("POST", server, "/admin/vacuum/check?volume=3")).json["garbageRatio"]
-    assert 0.4 < ratio < 0.6
+    checked = (await cluster.ask("POST", server, "/admin/vacuum/check?volume=3")).json
+    assert 0.4 < checked["garbageRatio"] < 0.6
+    assert (checked["revision"], checked["compacted"]) == (0, False)
     before = server.store.find(3).info().size
     assert (await cluster.ask("POST", server, "/admin/vacuum/commit?volume=3")).status == 500  # nothing is prepared
     assert (await cluster.ask("POST", server, "/admin/vacuum/compact?volume=3")).json == {}
+    assert (await cluster.ask("POST", server, "/admin/vacuum/check?volume=3")).json["compacted"] is True
     late = await cluster.put(server, f"{FID}_99", b"meanwhile", "a/b")
     assert late.status == 201
     done = (await cluster.ask("POST", server, "/admin/vacuum/commit?volume=3")).json
     assert (done["readOnly"], done["size"] < before) == (False, True)
     assert (await cluster.get(server, f"{FID}_99")).body == b"meanwhile"
     assert (await cluster.get(server, f"{FID}_7")).status == 200
-    assert (await cluster.ask("POST", server, "/admin/vacuum/check?volume=3")).json["garbageRatio"] == 0
+    checked = {"garbageRatio": 0.0, "revision": 1, "compacted": False}
+    assert (await cluster.ask("POST", server, "/admin/vacuum/check?volume=3")).json == checked
     assert (await cluster.ask("POST", server, "/admin/vacuum/compact?volume=3")).status == 200
     assert (await cluster.ask("POST", server, "/admin/vacuum/cleanup?volume=3")).status == 200
     assert (await cluster.ask("POST", server, "/admin/vacuum/cleanup?volume=3")).status == 200

@@ -295,6 +295,11 @@ class Store:
         with self._lock:
             self._compactions[volume_id] = made
 
+    def is_compacted(self, volume_id: int) -> bool:
+        """Whether there is something to commit."""
+        with self._lock:
+            return volume_id in self._compactions
+
     def commit(self, volume_id: int) -> VolumeStat:
         """The second: put them in place; raises StorageError when there are none, and WriteFailed."""
         volume = self.find(volume_id)

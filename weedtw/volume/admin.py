@@ -2,7 +2,7 @@
 
     POST /admin/assign_volume?volume=&collection=&replication=&ttl=    make a volume; {} also when it is there already
     POST /admin/delete_volume?volume=        POST /admin/delete_collection?collection=
-    POST /admin/vacuum/check?volume=         {"garbageRatio": 0.3}
+    POST /admin/vacuum/check?volume=         {"garbageRatio": 0.3, "revision": 1, "compacted": false}
     POST /admin/vacuum/compact?volume=       POST /admin/vacuum/cleanup?volume=
     POST /admin/vacuum/commit?volume=        {"readOnly": false, "size": 1234}
     POST /admin/volume/readonly?volume=      POST /admin/volume/writable?volume=       last over a restart
@@ -88,9 +88,14 @@ class Admin:
     @app.route("/vacuum/check", methods=["POST"])
     @endpoint
     async def vacuum_check(self, request: Request) -> bytes:
-        """How much of a volume is garbage."""
-        ratio: float = self.store.find(_volume_of(request)).garbage_ratio()
-        return json_response(request, {"garbageRatio": ratio})
+        """How much of a volume is garbage, how often it was vacuumed, and whether `commit` has what it needs."""
+        volume = self.store.find(_volume_of(request))
+        value = {
+            "garbageRatio": volume.garbage_ratio(),
+            "revision": volume.generation.superblock.compaction_revision,
+            "compacted": self.store.is_compacted(volume.id),
+        }
+        return json_response(request, value)
 
     @app.route("/vacuum/compact", methods=["POST"])
     @endpoint
