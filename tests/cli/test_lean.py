@@ -4,8 +4,10 @@ import select
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.tcp import Server
+from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.cli.lean import _iteration_of
@@ -45,6 +47,12 @@ def _connection(outcome: Any) -> Any:
 
 
 class IterationTests(SynchronousTestCase):
+    logged: list[LogEvent]
+
+    @pytest.fixture(autouse=True)
+    def expect_failures(self, logged_failures: list[LogEvent]) -> None:
+        self.logged = logged_failures
+
     def setUp(self) -> None:
         self.reactor = _Reactor()
         self.iterate = _iteration_of(self.reactor)
@@ -76,3 +84,4 @@ class IterationTests(SynchronousTestCase):
         assert [selectable for selectable, _ in self.reactor.ended] == [broken, sound]
         assert self.reactor.ended[0][1] is fault
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+        self.logged.clear()

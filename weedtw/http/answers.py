@@ -69,6 +69,11 @@ class AnswerReader:
             raise BadMessage(f"the head of the answer is larger than {HEAD} bytes")
         return None
 
+    @property
+    def rest(self) -> bytes:
+        """What came behind the whole answer."""
+        return self._in if self._framing is None else self._framing.rest
+
     def _read_head(self, block: bytes) -> int | None:
         """Take status and fields; the length of the body in bytes, None for a chunked one."""
         if _CONTROL.search(block):

@@ -62,6 +62,11 @@ class Hop(Protocol):
         self._straight = can_send(self.transport)
         self._hops.opened(self)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it is closed, or being closed by us."""
+        return self._is_ending
+
     def is_sound(self) -> bool:
         """Whether the other side has not closed, nor said anything unasked, as far as this host knows.
 

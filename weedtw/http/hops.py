@@ -86,7 +86,7 @@ class Hops:
             hop.cut()
         return None
 
-    def connect(self, address: str) -> Deferred[Hop]:
+    def connect(self, address: str, kind: type[Hop] = Hop) -> Deferred[Hop]:
         """A new connection; fails with what its endpoint fails with."""
         try:
             endpoint = self._connector(address)
@@ -94,7 +94,7 @@ class Hops:
             refused: Deferred[Hop] = Deferred()
             refused.errback(Failure())
             return refused
-        connecting: Any = endpoint.connect(_HopFactory(self, address))  # typed as any protocol
+        connecting: Any = endpoint.connect(_HopFactory(self, address, kind))  # typed as any protocol
         return connecting  # type: ignore[no-any-return]
 
     def opened(self, hop: Hop) -> None:
@@ -214,9 +214,10 @@ class Errand:
 class _HopFactory(Factory):
     noisy = False
 
-    def __init__(self, hops: Hops, address: str) -> None:
+    def __init__(self, hops: Hops, address: str, kind: type[Hop]) -> None:
         self._hops = hops
         self._address = address
+        self._kind = kind
 
     def buildProtocol(self, addr: IAddress | None) -> Hop:  # noqa: ARG002
-        return Hop(self._hops, self._address)
+        return self._kind(self._hops, self._address)

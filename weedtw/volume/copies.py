@@ -9,6 +9,7 @@ Every write has an id, so that sending it again after a broken connection does n
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -86,8 +87,15 @@ class Order:
 
     @property
     def target(self) -> bytes:
-        """Path and query of the request."""
-        return _target(self.file_id, self.query)
+        """Path and query of the request; there is nothing in it that would have to be quoted."""
+        return f"/{self.file_id}?{'&'.join([f'{name}={value}' for name, value in self.query.items()])}".encode()
+
+    def request(self, address: str) -> bytes:
+        """The whole of it, to the server at an address."""
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+            *(self.method.encode(), self.target, address.encode("ascii", "replace"), _lines(self.fields)),
+            *(len(self.body), self.body),
+        )
 
     @property
     def fields(self) -> tuple[tuple[bytes, bytes], ...]:
@@ -242,17 +250,27 @@ def _may_have_been_done(error: BaseException | None) -> bool:
 
 def _headers(needle: Needle) -> tuple[tuple[bytes, bytes], ...]:
     """What makes the other server store the same needle."""
+    return _headers_of(bytes(needle.mime), bytes(needle.name), needle.is_gzipped, bytes(needle.pairs))
+
+
+@lru_cache(1024)
+def _headers_of(mime: bytes, name: bytes, is_gzipped: bool, pairs: bytes) -> tuple[tuple[bytes, bytes], ...]:
     headers: dict[str, str] = {}
-    if needle.mime:
-        headers["Content-Type"] = needle.mime.decode("utf-8", "replace")
-    if needle.name:
-        headers["Content-Disposition"] = render_disposition("attachment", needle.name.decode("utf-8", "replace"))
-    if needle.is_gzipped:
+    if mime:
+        headers["Content-Type"] = mime.decode("utf-8", "replace")
+    if name:
+        headers["Content-Disposition"] = render_disposition("attachment", name.decode("utf-8", "replace"))
+    if is_gzipped:
         headers["Content-Encoding"] = "gzip"
-    if needle.pairs:
+    if pairs:
         prefix = PAIR_PREFIX.decode().capitalize()
-        headers |= {prefix + name: value for name, value in unpack_pairs(bytes(needle.pairs)).items()}
+        headers |= {prefix + key: value for key, value in unpack_pairs(pairs).items()}
     return tuple([(name.encode("latin-1", "replace"), _line(value)) for name, value in headers.items()])
+
+
+@lru_cache(1024)
+def _lines(fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def _line(value: str) -> bytes:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import Needle
 from weedtw.volume.copies import CopyResult, Order, Step
+from weedtw.volume.lane import LARGEST, Lanes
 from weedtw.volume.replicate import Replicator
 
 
@@ -28,6 +29,7 @@ class Fanout:
     log = Logger()
 
     replicator: Replicator
+    lanes: Lanes
     order: Order
     own: Any  # what the write here came to
     undo_own: Callable[[Any], Any]
@@ -45,8 +47,15 @@ class Fanout:
         self._outcomes = [None] * len(others)
         self._began = copies.clock.seconds()
         for number, address in enumerate(others):
+            if self._by_lane(number, address):
+                continue
             asked = copies.ask(address, self.order).addCallback(partial(copies.result, address))
             asked.addBoth(partial(self._note, number)).addErrback(self._broken)
+
+    def _by_lane(self, number: int, address: str) -> bool:
+        order = self.order
+        lane = self.lanes.to(address) if len(order.body) <= LARGEST else None
+        return lane is not None and lane.take_on(order.request(address), order.seconds, partial(self._note, number))
 
     def _broken(self, failure: Failure) -> None:
         self.log.failure("while writing {fid} to all copies", failure, fid=str(self.order.file_id))

@@ -31,6 +31,7 @@ from weedtw.volume.chunks import Chunks, read_manifest
 from weedtw.volume.contents import Content, Run
 from weedtw.volume.copies import Step
 from weedtw.volume.fanout import Fanout, new_order
+from weedtw.volume.lane import Lanes
 from weedtw.volume.locks import KeyLocks
 from weedtw.volume.manifest import Manifest
 from weedtw.volume.record import Opened, open_record
@@ -78,9 +79,11 @@ class Needles:
     brisk: Brisk | None = None  # None: every write is a thread's
     _locks: KeyLocks = attrs.field(factory=KeyLocks, init=False)
     _tickets: Tickets[Done] = attrs.field(init=False)
+    _lanes: Lanes = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._tickets = Tickets(self.clock)
+        self._lanes = Lanes(self.replicator.copies.hops)
 
     # ------------------------------------------------------------- whose turn it is
 
@@ -176,7 +179,7 @@ class Needles:
             ended(error)
 
         order = new_order(FileId(volume.id, needle.key, needle.cookie), needle)
-        Fanout(self.replicator, order, self._done(volume, written, False), _undo_own, over).begin(others)
+        Fanout(self.replicator, self._lanes, order, self._done(volume, written, False), _undo_own, over).begin(others)
         return written
 
     def write_replica_at_once(
