@@ -102,6 +102,15 @@ class BadDigest(BadRequest):
 # ------------------------------------------------------------------ what is not there
 
 
+class Unauthorized(WeedError):
+    """A request needs a token, and has none that is good for it: ask the master for one, by an assign or a lookup."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not authorized: {self.reason}"
+
+
 class NotFound(WeedError):
     """Parent of what is a 404: nothing here under that name."""
 

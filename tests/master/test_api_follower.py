@@ -8,9 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.follower import Hops, Ledger
 from weedtw.config.model import MasterConfig
+from weedtw.config.security import NO_SECURITY
 from weedtw.http.channel import make_site
 from weedtw.http.guard import WhiteList
 from weedtw.http.testing import Answer, Wire
+from weedtw.http.tokens import Tokens
 from weedtw.master.api import MasterApi
 from weedtw.master.cluster import Cluster
 from weedtw.master.clusterapi import ClusterApi
@@ -77,6 +79,7 @@ class FollowerTests(SynchronousTestCase):
         overview = Overview(self.cluster, Outlook(unused, self.clock, list), dict, forwarder.standing, dict)
         api = MasterApi(
             *(self.cluster, unused, unused, unused, collections, unused, forwarder, WhiteList(), masters, unused),
+            Tokens(NO_SECURITY, self.clock.seconds),
             overview,
         )
         self.site = make_site(api.app.resource(), reactor=self.clock, body_limit=1000, admission=api.admit)

@@ -2,21 +2,25 @@
 
 import os.path
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import attrs
 
+from weedtw.config import security
 from weedtw.config.arguments import CommandLine, Settings, parse_arguments
 from weedtw.config.build import Remembered, Values, build_master, build_server, build_volume
 from weedtw.config.file import read_file
 from weedtw.config.model import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.network import Network
 from weedtw.config.options import LOG
+from weedtw.config.security import SecurityConfig
 from weedtw.config.vocabulary import Program, vocabulary
 from weedtw.errors import ConfigError
 
 FILE_NAME = "weedtw.toml"  # in the folder that -config_dir names
 
 Config = MasterConfig | VolumeConfig | ServerConfig
+Daemon = TypeVar("Daemon", MasterConfig, VolumeConfig)
 
 _BUILD: Mapping[Program, Callable[[Settings, Network, Remembered], Config]] = {
     "master": build_master,
@@ -53,8 +57,24 @@ def load(
         return line
     settings: Settings = {**_file_settings(line), **line.settings}
     logging = Values.read(LOG, settings)
+    found = security.find(line.config_dir)
     config = _BUILD[program](settings, network, remembered)
+    if found is not None:
+        keys = security.read(found)
+        config = _secured(config, keys)
+        line.notes.extend([f"the keys of {found} are used", *keys.notes])
     return Loaded(config, logging["logFormat"], logging["logLevel"], tuple(line.notes))
+
+
+def _secured(config: Config, keys: SecurityConfig) -> Config:
+    """The configuration with those keys, and with the file's white list where none was given."""
+    if isinstance(config, ServerConfig):
+        return attrs.evolve(config, master=_with(config.master, keys), volume=_with(config.volume, keys))
+    return _with(config, keys) if isinstance(config, MasterConfig) else _with(config, keys)
+
+
+def _with(config: Daemon, keys: SecurityConfig) -> Daemon:
+    return attrs.evolve(config, security=keys, white_list=config.white_list or keys.white_list)
 
 
 def _file_settings(line: CommandLine) -> Settings:
@@ -63,7 +83,8 @@ def _file_settings(line: CommandLine) -> Settings:
     if line.config_dir is not None:
         path = os.path.join(line.config_dir, FILE_NAME)
         if os.path.isdir(line.config_dir) and not os.path.exists(path):  # SeaweedFS's own folder, for example
-            line.notes.append(f"--config_dir has no effect: there is no {path}")
+            if security.find(line.config_dir) is None:
+                line.notes.append(f"--config_dir has no effect: there is no {path}")
             return {}
         return read_file(path)
     return {} if line.config is None else read_file(line.config)

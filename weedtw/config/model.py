@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 
+from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.formats.replication import ReplicaPlacement
 
 ReadMode = Literal["local", "proxy", "redirect"]
@@ -69,6 +70,7 @@ class MasterConfig:
     growth: Growth = attrs.Factory(Growth)
     election_timeout: float = 0.5  # the shortest; each wait is drawn from here to twice as long
     heartbeat_interval: float = 0.1
+    security: SecurityConfig = NO_SECURITY
     metrics_port: int = 0  # another port for /metrics; 0: none
     metrics_bind: str = ""  # the interface of that port; "": that of the other one
     port_option: str = "--port"  # what sets the port, for error messages
@@ -116,6 +118,7 @@ class VolumeConfig:
     idle_timeout: float = 30.0
     concurrent_upload_limit_mb: int = 0  # 0: no limit
     concurrent_download_limit_mb: int = 0  # 0: no limit
+    security: SecurityConfig = NO_SECURITY
     pulse_seconds: float = 5.0
     metrics_port: int = 0  # another port for /metrics; 0: none
     metrics_bind: str = ""  # the interface of that port; "": that of the other one

@@ -37,6 +37,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.TooLarge: 400,
     errors.CookieMismatch: 400,
     errors.CollectionNotFound: 400,
+    errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
@@ -87,6 +88,8 @@ def error_headers(error: BaseException) -> list[tuple[bytes, bytes]]:
         return [(b"Retry-After", b"1")]
     if isinstance(error, errors.MethodNotAllowed):
         return [(b"Allow", ", ".join(error.allowed).encode("latin-1", "replace"))]
+    if isinstance(error, errors.Unauthorized):
+        return [(b"WWW-Authenticate", b"Bearer")]
     if isinstance(error, errors.RangeNotSatisfiable):
         return [(b"Content-Range", b"bytes */%d" % error.size)]
     return []

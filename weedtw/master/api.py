@@ -14,10 +14,10 @@ from weedtw.errors import (
     Unavailable,
     VolumeNotFound,
 )
-from weedtw.formats.fileid import parse_path, parse_volume_id
+from weedtw.formats.fileid import FileId, parse_path, parse_volume_id
 from weedtw.http.guard import WhiteList, guarded
 from weedtw.http.pages import FAVICON, FAVICON_TYPE, page_response
-from weedtw.http.requests import FORM_LIMIT, Request, params, query
+from weedtw.http.requests import FORM_LIMIT, Params, Request, params, query
 from weedtw.http.responses import (
     body_response,
     empty_response,
@@ -30,6 +30,7 @@ from weedtw.http.responses import (
     uninterrupted,
 )
 from weedtw.http.routes import Routes
+from weedtw.http.tokens import Tokens
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
 from weedtw.master.clusterapi import ClusterApi
@@ -69,6 +70,7 @@ class MasterApi:
     white_list: WhiteList
     masters: ClusterApi
     metrics: Callable[[], tuple[bytes, str]]  # the text, and its type
+    tokens: Tokens
     overview: Overview
 
     def admit(self, request: Request) -> int | None:
@@ -93,15 +95,17 @@ class MasterApi:
             return json_response(request, error_value(error), NOT_ACCEPTABLE)
         wish = attrs.evolve(wish, count=count_of(asked))
         assignment = self.assigner.assign_at_once(wish) or await self.assigner.assign(wish)
-        return json_response(
-            request,
-            {
-                "fid": str(assignment.file_id),
-                "url": assignment.server.address,
-                "publicUrl": assignment.server.public_url,
-                "count": assignment.count,
-            },
-        )
+        answer: dict[str, object] = {
+            "fid": str(assignment.file_id),
+            "url": assignment.server.address,
+            "publicUrl": assignment.server.public_url,
+            "count": assignment.count,
+        }
+        token = self.tokens.for_writing(assignment.file_id)
+        if token:
+            answer["auth"] = token
+            request.setHeader(b"Authorization", b"BEARER " + token.encode())
+        return json_response(request, answer)
 
     @app.route("/submit", methods=["POST"])
     @endpoint
@@ -137,7 +141,19 @@ class MasterApi:
             for name, value in error_headers(error):
                 request.setHeader(name, value)
             return json_response(request, {**answer, **error_value(error)}, status_of(error))
+        self._sign(request, asked, wanted, answer)
         return json_response(request, {**answer, "locations": locations_value(servers)})
+
+    def _sign(self, request: Request, asked: Params, wanted: str, answer: dict[str, Any]) -> None:
+        """Let whoever looks a file up write it, or with `read=yes` read it, where that takes a token."""
+        if not (self.tokens.guard_writes or self.tokens.guard_reads) or "," not in wanted:
+            return
+        file_id = FileId.parse(wanted.partition("_")[0])
+        reads = asked.text("read") == "yes"
+        token = self.tokens.for_reading(file_id) if reads else self.tokens.for_writing(file_id)
+        if token:
+            answer["auth"] = token
+            request.setHeader(b"Authorization", b"BEARER " + token.encode())
 
     @app.route("/<file:_path>", methods=["GET", "POST", "PUT", "DELETE"])
     @endpoint

@@ -40,7 +40,7 @@ class HotIds:
     cluster: Cluster
     assigner: Assigner
     date: Callable[[], bytes]
-    guarded: bool  # whether a white list says who may have ids
+    guarded: bool  # whether a white list says who may have ids, or tokens belong to them
     pattern: "re.Pattern[bytes]" = _LINE
     _wishes: dict[bytes | None, Wish | None] = attrs.field(factory=dict, init=False)
     _places: dict[tuple[str, str], str] = attrs.field(factory=dict, init=False)
@@ -52,6 +52,8 @@ class HotIds:
         if meaning.names is not PLAIN or body:
             return None
         _, assign, query, volume = line.groups()
+        if assign is None and self.guarded and b"fileId=" in line[0]:
+            return None  # it may be that a token belongs to the answer
         try:
             said = self._look_up(int(volume)) if assign is None else self._assign(query)
         except WeedError:

@@ -32,6 +32,7 @@ from weedtw.http.listen import listen
 from weedtw.http.metrics import Gauge, Metrics
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
+from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
@@ -108,6 +109,7 @@ class MasterService(Service):
         self.config = config
         self.reactor = reactor
         self.white_list = WhiteList.parse(config.white_list)
+        self.tokens = Tokens(config.security, time.time)
         self.peers = make_agent(reactor)
         self.ledger = RaftLedger(str(uuid.uuid4()))
         self.warmth = Warmth(reactor)
@@ -179,6 +181,10 @@ class MasterService(Service):
         )
         self._bound = self._port.getHost().port
 
+    @property
+    def _is_guarded(self) -> bool:
+        return bool(self.white_list.networks) or self.tokens.guard_writes or self.tokens.guard_reads
+
     def _beats(self) -> IProtocol:
         assert self.parts is not None  # connections are accepted after prepare
         return self.parts.heartbeats.protocol()
@@ -246,18 +252,19 @@ class MasterService(Service):
             grower=grower,
             vacuum=vacuum,
             collections=Collections(cluster, grower),
-            submitter=Submitter(assigner, self.peers),
+            submitter=Submitter(assigner, self.peers, self.tokens),
             forwarder=forwarder,
             white_list=self.white_list,
             masters=masters,
             metrics=self._render_metrics,
+            tokens=self.tokens,
             overview=Overview(cluster, outlook, masters.beliefs, forwarder.standing, heartbeats.ages),
         )
         orphans = Orphans(cluster, grower, office)
         self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
         assert self._site is not None
         self._site.resource = api.app.resource()
-        self._site.hot = Hot(HotIds(cluster, assigner, self._site.date, bool(self.white_list.networks)))
+        self._site.hot = Hot(HotIds(cluster, assigner, self._site.date, self._is_guarded))
 
     def startService(self) -> None:
         """Answer requests, listen to volume servers and other masters, and enter the cluster."""

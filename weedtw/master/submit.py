@@ -8,6 +8,7 @@ import attrs
 from weedtw.errors import BadRequest, PeerError
 from weedtw.http.agent import PeerAgent, PeerResponse
 from weedtw.http.requests import Params, Request
+from weedtw.http.tokens import Tokens
 from weedtw.master.assign import Assigner, Wish
 
 LEAST_TIMEOUT = 30.0  # seconds for a volume server to take a file and its copies
@@ -24,6 +25,7 @@ class Submitter:
 
     assigner: Assigner
     peers: PeerAgent
+    tokens: Tokens
 
     async def submit(self, request: Request, params: Params, wish: Wish) -> dict[str, Any]:
         """What `/submit` answers; raises BadRequest without a file, and what assigning and uploading raise."""
@@ -39,7 +41,7 @@ class Submitter:
             assignment.server.address,
             f"/{fid}",
             {name: params.text(name) for name in _UPLOAD_PARAMETERS if name in params},
-            headers=_headers(request),
+            headers=_headers(request) | self.tokens.headers(assignment.file_id, writes=True),
             body=[request.body],
             timeout=LEAST_TIMEOUT + request.content.size / LEAST_PACE,
         )

@@ -32,6 +32,7 @@ from weedtw.http.responses import (
     uninterrupted,
 )
 from weedtw.http.routes import Routes
+from weedtw.http.tokens import Tokens
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.admin import Admin
@@ -65,6 +66,7 @@ class Api:
     server: Server
     proxy: Proxy
     white_list: WhiteList
+    tokens: Tokens
     run: Run
     limit: int  # bytes of content that a file may have
     is_ready: Callable[[], str]  # "" or what is missing
@@ -86,11 +88,14 @@ class Api:
         return _AnyOrigin(self.app.resource())
 
     def admit(self, request: Request) -> int | None:
-        """The most bytes a request's body may have; raises Forbidden, before the body is taken."""
+        """The most bytes a request's body may have; raises Forbidden and Unauthorized, before the body is taken."""
         reads = request.method in {b"GET", b"HEAD", b"OPTIONS"}
-        is_admin = unquote(request.path.decode("ascii", "replace")).startswith("/admin/")
+        path = unquote(request.path.decode("ascii", "replace"))
+        is_admin = path.startswith("/admin/")
         if not reads or is_admin:
             self.white_list.check(request)
+        if not is_admin:
+            self.tokens.check(request, path)
         if is_admin or request.method not in {b"POST", b"PUT"}:
             return _OTHER_BODIES
         return self.limit + (FORM_SLACK if is_form(request.header("Content-Type")) else 0)

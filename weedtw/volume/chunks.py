@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from weedtw.errors import BadManifest, NotFound, PeerError, Unavailable, VolumeNotFound, WeedError
 from weedtw.formats.fileid import FileId
 from weedtw.http.agent import PeerAgent, PeerResponse
+from weedtw.http.tokens import Tokens
 from weedtw.storage.volume import Volume
 from weedtw.volume.contents import Content, Run, gather
 from weedtw.volume.locations import Locations
@@ -45,6 +46,7 @@ class Chunks:
     peers: PeerAgent
     locations: Locations
     identity: Callable[[Opened], Awaitable[Content]]
+    tokens: Tokens
 
     async def pieces(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
         """The bytes of the span; raises BadManifest when the chunk is not what the manifest says, Unavailable."""
@@ -92,7 +94,7 @@ class Chunks:
                     location.url,
                     f"/{file_id}",
                     {"cm": "false"},
-                    headers={"Range": f"bytes={start}-{stop - 1}"},
+                    headers={"Range": f"bytes={start}-{stop - 1}", **self.tokens.headers(file_id, writes=False)},
                     timeout=TIMEOUT,
                 )
                 return await _range_of(response, span, start, stop)
@@ -118,7 +120,12 @@ class Chunks:
         for location in locations:
             try:
                 response = await self.peers.request(
-                    "DELETE", location.url, f"/{file_id}", {"cm": "false"}, timeout=TIMEOUT
+                    "DELETE",
+                    location.url,
+                    f"/{file_id}",
+                    {"cm": "false"},
+                    headers=self.tokens.headers(file_id, writes=True),
+                    timeout=TIMEOUT,
                 )
                 body = await response.read()
             except PeerError as error:

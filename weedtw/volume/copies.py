@@ -28,6 +28,7 @@ from weedtw.http.disposition import render_disposition
 from weedtw.http.hop import Question
 from weedtw.http.hops import Hops
 from weedtw.http.requests import SERVER
+from weedtw.http.tokens import Tokens
 from weedtw.volume.upload import PAIR_PREFIX, unpack_pairs
 
 TIMEOUT = 10.0  # seconds for a copy to answer, besides the time that its bytes take
@@ -116,6 +117,7 @@ class OtherCopies:
 
     hops: Hops
     clock: IReactorTime
+    tokens: Tokens
     _asking: set[Deferred[None]] = attrs.field(factory=set, init=False)  # those that ask again for a drop
 
     def step(self, address: str, order: Order) -> Step:
@@ -169,7 +171,8 @@ class OtherCopies:
 
     def ask(self, address: str, order: Order) -> Deferred[Answer]:
         """Send an order once."""
-        question = Question(order.method.encode(), order.target, order.fields, order.body)
+        fields = order.fields + self._token(order.file_id)
+        question = Question(order.method.encode(), order.target, fields, order.body)
         return self.hops.send(address, question, connect_within=CONNECT, answer_within=order.seconds).done
 
     async def _ask(self, address: str, order: Order) -> CopyResult:
@@ -194,6 +197,10 @@ class OtherCopies:
             await self._ask_to_drop(address, file_id, query)
         except WeedError as error:
             self._ask_behind(address, file_id, query, str(error))
+
+    def _token(self, file_id: FileId) -> tuple[tuple[bytes, bytes], ...]:
+        headers = self.tokens.headers(file_id, writes=True)
+        return tuple((name.encode(), value.encode()) for name, value in headers.items())
 
     def _ask_behind(self, address: str, file_id: FileId, query: dict[str, str], reason: str) -> None:
         asking = Deferred.fromCoroutine(self._keep_asking(address, file_id, query, reason))
@@ -230,7 +237,7 @@ class OtherCopies:
             self.log.failure("while undoing a write of {fid}", failure, fid=str(file_id))
 
     async def _ask_to_drop(self, address: str, file_id: FileId, query: dict[str, str]) -> None:
-        question = Question(b"DELETE", _target(file_id, query), _AGENT)
+        question = Question(b"DELETE", _target(file_id, query), _AGENT + self._token(file_id))
         asked = self.hops.send(address, question, connect_within=CONNECT, answer_within=TIMEOUT)
         answer = await asked.done
         if answer.status >= 300:

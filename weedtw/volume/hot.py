@@ -27,7 +27,8 @@ class HotFiles:
     store: Store
     reads: HotReads
     writes: HotWrites
-    guarded: bool  # whether a white list says who may write
+    guarded: bool  # whether a white list says who may write, or it takes a token
+    guards_reads: bool  # whether reading takes a token
     fsync: bool  # whether every write is to be on the disk before it is acknowledged
     pattern: "re.Pattern[bytes]" = _LINE
 
@@ -44,7 +45,7 @@ class HotFiles:
                 return None
         try:
             if method in {b"GET", b"HEAD"}:
-                if meaning.names is not PLAIN or query is not None or body:
+                if meaning.names is not PLAIN or query is not None or body or self.guards_reads:
                     return None
                 return self.reads.answer(volume, key, cookie, extension, meaning.takes_gzip, method == b"GET")
             if self.guarded or self.fsync or method == b"DELETE":

@@ -35,6 +35,7 @@ from weedtw.http.pages import Cell, Link, Mark, Simple
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.spool import Budget
+from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
 from weedtw.raft.tls import plain_connector
 from weedtw.storage.location import DiskLocation
@@ -86,11 +87,12 @@ class VolumeService(Service):
         self.reactor = reactor
         self.address = config.address  # `ip:port`, the name that others know us by
         self.white_list = WhiteList.parse(config.white_list)
+        self.tokens = Tokens(config.security, time.time)
         self.threads = Threads(reactor)
         # Apart from those of requests: as many of these as are slow must not keep the masters from hearing of us.
         self.own_threads = Threads(reactor, most=4, name="upkeep")
         self.peers = make_agent(reactor)
-        self.copies = OtherCopies(Hops(plain_connector(reactor), reactor), reactor)
+        self.copies = OtherCopies(Hops(plain_connector(reactor), reactor), reactor, self.tokens)
         self.store = Store(
             [
                 DiskLocation(
@@ -190,7 +192,7 @@ class VolumeService(Service):
         heartbeats = self.heartbeats = self._make_heartbeats()
         locations = Locations(self.peers, lambda: heartbeats.masters, self.reactor)
         representer = Representer(run, limit, _reshaper())
-        chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity)
+        chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity, self.tokens)
         representer.chunks = chunks
         replicator = Replicator(self.address, self.copies, locations)
         needles = Needles(
@@ -213,6 +215,7 @@ class VolumeService(Service):
             server=Server(Budget((config.concurrent_download_limit_mb << 20) or None)),
             proxy=Proxy(config.read_mode, self.address, self.peers, locations),
             white_list=self.white_list,
+            tokens=self.tokens,
             run=run,
             limit=limit,
             is_ready=self._what_is_missing,
@@ -227,7 +230,8 @@ class VolumeService(Service):
             store=self.store,
             reads=HotReads(api.representer, api.server, site.date),
             writes=HotWrites(api.needles.brisk, api.needles, site.date),
-            guarded=bool(self.white_list.networks),
+            guarded=bool(self.white_list.networks) or self.tokens.guard_writes,
+            guards_reads=self.tokens.guard_reads,
             fsync=self.config.fsync,
         )
 
