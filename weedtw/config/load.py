@@ -70,7 +70,7 @@ def _secured(config: Config, keys: SecurityConfig) -> Config:
     """The configuration with those keys, and with the file's white list where none was given."""
     if isinstance(config, ServerConfig):
         return attrs.evolve(config, master=_with(config.master, keys), volume=_with(config.volume, keys))
-    return _with(config, keys) if isinstance(config, MasterConfig) else _with(config, keys)
+    return _with(config, keys) if isinstance(config, MasterConfig) else _with(config, keys)  # noqa: RUF034 - for mypy
 
 
 def _with(config: Daemon, keys: SecurityConfig) -> Daemon:
