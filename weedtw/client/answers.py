@@ -36,6 +36,7 @@ class Assignment:
     url: str
     public_url: str
     count: int = 1
+    auth: str = attrs.field(default="", repr=False)  # the token that it takes to write them; "" where it takes none
 
     def ids(self) -> Iterator[FileId]:
         """Yield the ids of all `count` files: consecutive keys, one cookie."""
@@ -85,7 +86,8 @@ def parse_assignment(address: str, answer: object) -> Assignment:
         raise PeerError(address, f"assigned what is no file id: {error}") from error
     if type(count) is not int or not 1 <= count <= MAX_KEY - fid.key:
         raise PeerError(address, f"assigned {count!r} file ids")
-    return Assignment(fid, url, _address(address, fields.get("publicUrl") or url), count)
+    auth = str(fields.get("auth") or "")
+    return Assignment(fid, url, _address(address, fields.get("publicUrl") or url), count, auth)
 
 
 def parse_locations(address: str, answer: object) -> tuple[Location, ...]:

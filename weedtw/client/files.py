@@ -16,6 +16,7 @@ from weedtw.errors import AnswerTooLarge, NeedleNotFound, PeerError, Unavailable
 from weedtw.formats.fileid import FileId
 
 _GOOD: Final = range(200, 300)
+_UNAUTHORIZED: Final = 401
 
 
 @attrs.frozen(auto_exc=True, slots=False)
@@ -52,6 +53,7 @@ class Files:
     patience: float  # seconds for which a request is repeated
     public: bool = False  # use the servers' public addresses
     spread: Callable[[], float] = random.random
+    _asked_for_tokens: set[bool] = attrs.field(factory=set, init=False)  # whether for reading
 
     async def head(self, fid: FileId) -> FileInfo:
         """Return what is known of a file without reading it; raises as `stream` does."""
@@ -182,13 +184,25 @@ class Files:
 
     async def _ask(self, location: Location, fid: FileId, method: str, headers: Mapping[str, str] | None) -> Reply:
         address = location.public_url if self.public else location.url
-        reply = await self.wire.exchange(method, address, f"/{fid}", headers=headers)
+        reads = method != "DELETE"
+        sent = {**(headers or {}), **(await self._token(fid, reads=reads) if reads in self._asked_for_tokens else {})}
+        reply = await self.wire.exchange(method, address, f"/{fid}", headers=sent)
+        if reply.status == _UNAUTHORIZED and reads not in self._asked_for_tokens:
+            token = await self._token(fid, reads=reads)
+            if token:
+                self._asked_for_tokens.add(reads)
+                reply.discard()
+                reply = await self.wire.exchange(method, address, f"/{fid}", headers=sent | token)
         if reply.status in _GOOD:
             return reply
         error = await reply.error()
         if reply.status == 404:
             raise NeedleNotFound(fid.volume_id, fid.key) from error
         raise error
+
+    async def _token(self, fid: FileId, *, reads: bool) -> dict[str, str]:
+        token = await self.lookups.token(fid, reads=reads)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _shuffled(self, locations: tuple[Location, ...]) -> list[Location]:
         """All locations, beginning anywhere, so that the copies share the load."""

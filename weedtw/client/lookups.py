@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from weedtw.client.answers import Location, parse_locations
 from weedtw.client.masters import Masters
 from weedtw.errors import PeerError, VolumeNotFound
+from weedtw.formats.fileid import FileId
 
 LIFETIME: Final = 60.0  # seconds
 _MOST: Final = 100_000  # volumes remembered
@@ -49,6 +50,11 @@ class Lookups:
             self.forget(next(iter(self._known)))  # the one that was learned first
         self._known[volume_id] = _Known(locations, self.clock.seconds())
         return locations
+
+    async def token(self, fid: FileId, *, reads: bool) -> str:
+        """The token that it takes to read a file, or to write or delete it; "" when the master gives none."""
+        _, answer = await self.masters.ask("/dir/lookup", {"fileId": str(fid), "read": "yes" if reads else ""})
+        return str(answer.get("auth") or "") if isinstance(answer, dict) else ""
 
     def remembers(self, volume_id: int) -> bool:
         """Whether the next `find` may be answered from memory."""

@@ -73,6 +73,7 @@ class Upload:
     public: bool = False  # use the servers' public addresses
     spread: Callable[[], float] = random.random
     _placed: dict[FileId, str] = attrs.field(factory=dict, init=False)  # what may hold bytes, and where
+    _tokens: dict[FileId, str] = attrs.field(factory=dict, init=False)  # as they came with the ids
     _log = Logger()
 
     async def run(self) -> Uploaded:
@@ -124,6 +125,7 @@ class Upload:
             if assigned is None:
                 assigned, tries = await assign(self.masters, self.placement), 0
             address = assigned.public_url if self.public else assigned.url
+            self._tokens[assigned.fid] = assigned.auth
             form = FormBody.of(source, offset, count, name=name, mime=mime, moved=self.progress)
             try:
                 stored = await self._send(address, assigned.fid, form, {"ttl": self.placement.ttl, **(query or {})})
@@ -143,7 +145,7 @@ class Upload:
         known_before = fid in self._placed
         self._placed[fid] = address
         try:
-            reply = await self.wire.exchange("POST", address, f"/{fid}", query, body=form)
+            reply = await self.wire.exchange("POST", address, f"/{fid}", query, self._token(fid), form)
         except Unreachable:
             if not known_before:
                 del self._placed[fid]
@@ -157,13 +159,17 @@ class Upload:
             raise PeerError(address, "stored other bytes than were sent: they were damaged on the way", 500)
         return stored
 
+    def _token(self, fid: FileId) -> dict[str, str]:
+        token = self._tokens.get(fid)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
     async def _drop(self, fids: list[FileId]) -> None:
         """Delete what is not wanted; what cannot be deleted is logged, for the failure before matters more."""
 
         async def drop(fid: FileId) -> None:
             address = self._placed[fid]
             try:
-                reply = await self.wire.exchange("DELETE", address, f"/{fid}")
+                reply = await self.wire.exchange("DELETE", address, f"/{fid}", headers=self._token(fid))
                 if reply.status not in _GOOD and reply.status != 404:
                     raise await reply.error()
                 await reply.json()
