@@ -42,12 +42,12 @@ lint: $(VENV)/ready-to-test
 # files by name: it finds tests in a folder only when that is a package, and pytest's import mode wants that it is
 # none.  It also changes into a folder of its own, so the names are absolute.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 	mkdir -p build
 	$(BIN)/trial --temp-directory=build/trial $$(grep -rl --include='test_*.py' SynchronousTestCase $(CURDIR)/tests | sort)
 
 check: lint
-	$(BIN)/pytest -q -m '$(QUICK)'
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m '$(QUICK)'
 
 demo: $(VENV)/ready-to-run
 	$(BIN)/python -m weedtw.cli.demo $(ARGS)

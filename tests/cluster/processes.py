@@ -28,11 +28,13 @@ def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now, all different, low enough that `weed` can add 10000 for its gRPC port.
 
     The search begins below those that the system gives to outgoing connections: one of these could take a port while
-    its daemon is restarted.
+    its daemon is restarted.  So could another process of the same test run, each of which has a range of its own.
     """
     ports: list[int] = []
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12000 + worker % 4 * 2500 + os.getpid() * 23 % 1500
     with ExitStack() as held:
-        for port in range(12000 + os.getpid() * 23 % 10000, 55000):
+        for port in range(first, 55000):
             pair = [held.enter_context(socket.socket()) for _ in range(2)]
             try:
                 pair[0].bind((HOST, port))
