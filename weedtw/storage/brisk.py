@@ -47,7 +47,7 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
     try:
         generation = volume.generation
         needles = generation.needles
-        if generation.version != CURRENT_VERSION or generation.superblock.ttl or volume.causes.reasons:
+        if not generation.is_plain or volume.causes.reasons:
             return None
         if needles.get(key) is not None:
             return None

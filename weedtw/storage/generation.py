@@ -11,7 +11,15 @@ import numpy as np
 
 from weedtw.errors import Damaged, VolumeFull
 from weedtw.formats.idx import TOMBSTONE, Rows, max_volume_size, pack_row, unpack_rows
-from weedtw.formats.needle import HEADER_SIZE, Needle, pack_vector, record_length, unpack, unpack_header
+from weedtw.formats.needle import (
+    CURRENT_VERSION,
+    HEADER_SIZE,
+    Needle,
+    pack_vector,
+    record_length,
+    unpack,
+    unpack_header,
+)
 from weedtw.formats.superblock import SuperBlock
 from weedtw.storage.fileops import Buffer, DiskFile
 from weedtw.storage.maps import AnyMap
@@ -45,6 +53,10 @@ class Generation:
     dat_size: int
     idx_size: int
     last_append_at_ns: int
+    is_plain: bool = attrs.field(init=False)  # of the version that is written now, and no file expires
+
+    def __attrs_post_init__(self) -> None:
+        self.is_plain = self.superblock.version == CURRENT_VERSION and not self.superblock.ttl
 
     @property
     def version(self) -> int:

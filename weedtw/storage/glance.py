@@ -36,7 +36,7 @@ class Glimpse(NamedTuple):
 def glance(volume: Volume, key: int, cookie: int, most: int) -> Glimpse | None:
     """The file, checked, if it can be had at once and its record has at most `most` bytes; raises StorageError."""
     generation = volume.generation
-    if generation.version != CURRENT_VERSION or generation.superblock.ttl:
+    if not generation.is_plain:
         return None
     place = generation.needles.find(key)
     if place is None or place.deleted or not 5 < place.size <= most:

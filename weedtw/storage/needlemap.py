@@ -174,13 +174,15 @@ class NeedleMap:
 
     def get(self, key: int) -> Place | None:
         """Where the needle is; None when it never was or was deleted."""
+        if key > self.counters.max_key:
+            return None  # as nearly every key is that is about to be written
         place = self.find(key)
         return None if place is None or place.deleted else place
 
     def find(self, key: int) -> Place | None:
         """Where the needle is or, when it was deleted, was; None when it is not known at all."""
         if key > self.counters.max_key:
-            return None  # as nearly every key is that is about to be written
+            return None
         recent, merging, base = self._layers
         packed = recent.get(key)
         if packed is None:
@@ -251,8 +253,10 @@ class NeedleMap:
     def wants_merge(self) -> bool:
         """Whether so much is in the dict that it should be merged, and no merge is under way."""
         recent, merging, base = self._layers
-        limit = min(max(len(base.keys) >> _MERGE_SHARE, _SMALLEST_MERGE), _LARGEST_MERGE)
-        return len(recent) >= limit and not merging
+        count = len(recent)
+        if count < _SMALLEST_MERGE or merging:
+            return False
+        return count >= min(len(base.keys) >> _MERGE_SHARE, _LARGEST_MERGE)
 
     def begin_merge(self, _mark: Callable[[], Mark] | None = None) -> None:
         """Under the lock: from now on what is written goes to a new dict."""
