@@ -42,7 +42,8 @@ th, td { padding: .28rem .9rem .28rem 0; text-align: left; vertical-align: top; 
 th:last-child, td:last-child { padding-right: 0 }
 tbody tr:last-child > * { border-bottom: 0 }
 thead th { color: var(--dim); font-weight: 500; white-space: nowrap; font-size: .86em; vertical-align: bottom }
-td { overflow-wrap: anywhere; min-width: 3rem }
+td { overflow-wrap: anywhere; min-width: 3rem } .list td { white-space: nowrap }
+.list td.long, .list td:has(.cells) { white-space: normal; min-width: 14rem }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-right: 1.8rem }
 .number:first-child { text-align: left }
 .meter { display: block; min-width: 8rem; font-variant-numeric: tabular-nums; white-space: nowrap }
@@ -50,11 +51,12 @@ td { overflow-wrap: anywhere; min-width: 3rem }
            margin-top: .15rem }
 .meter b { display: block; height: 100%; background: var(--bar) }
 .meter b.warn { background: var(--warn) } .meter b.bad { background: var(--bad) }
-.facts tbody { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .5rem 1.2rem }
+.facts tbody { display: grid; grid-template-columns: repeat(auto-fill, minmax(11.5rem, 1fr)); gap: .5rem 1.4rem }
 .facts tr { display: flex; flex-direction: column }
 .facts th, .facts td { border: 0; padding: 0; text-align: left; min-width: 0 }
 .facts th { color: var(--dim); font-weight: 500; font-size: .86em }
-.facts td { white-space: normal; font-weight: 550 }
+.facts td { white-space: normal; font-weight: 550 } .facts tr:last-child { grid-column: span 2 }
+.facts .meter { min-width: 0; white-space: normal }
 #stale { position: sticky; top: 0; z-index: 1; box-shadow: 0 .2rem .6rem #0004 }
 body.stale main { opacity: .5 }
 @media (max-width: 44rem) {
@@ -63,15 +65,16 @@ body.stale main { opacity: .5 }
   #live { width: 100%; margin: 0 }
   .facts tbody { grid-template-columns: 1fr 1fr }
   .list thead { display: none }
-  .list tr { display: block; padding: .4rem 0; border-bottom: 1px solid var(--line) }
+  .list tr { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .3rem 1rem;
+             padding: .55rem 0; border-bottom: 1px solid var(--line) }
   .list tbody tr:last-child { border-bottom: 0 }
-  .list td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem 0; text-align: right;
-             white-space: normal }
+  .list td, .list td.long, .list td:has(.cells) { display: block; border: 0; padding: 0; min-width: 0;
+             text-align: left; white-space: normal }
+  .meter { min-width: 0; white-space: normal }
   .list td:first-child { font-weight: 600 }
-  .list td::before { content: attr(data-name); color: var(--dim); font-weight: 400; text-align: left; flex: none }
+  .list td::before { content: attr(data-name); display: block; color: var(--dim); font-weight: 400; font-size: .82em }
+  .list td.long, .list td:has(.cells) { grid-column: 1 / -1 }
   .list td.void { display: none }
-  .list td > span.cells { text-align: right }
-  .cells a { margin-left: .4rem }
 }
 """
 
@@ -199,7 +202,8 @@ CELLS = """{% macro simple(cell) %}
 {% macro cell_of(cell, name) %}
 {%- if cell is boolean %}<td data-name="{{ name }}">{{ "yes" if cell else "no" }}</td>
 {%- elif cell is number %}<td class="number" data-name="{{ name }}">{{ cell }}</td>
-{%- elif cell is string %}<td{% if not cell %} class="void"{% endif %} data-name="{{ name }}">{{ cell }}</td>
+{%- elif cell is string %}
+<td class="{{ "void" if not cell else "long" if cell|length > 30 else "" }}" data-name="{{ name }}">{{ cell }}</td>
 {%- elif cell.kind is defined %}<td data-name="{{ name }}">{{ simple(cell) }}</td>
 {%- else %}<td data-name="{{ name }}"{% if not cell %} class="void"{% endif %}><span class="cells">
 {%- for each in cell %}{{ simple(each) }}{% endfor %}</span></td>

@@ -73,8 +73,8 @@ def _notices(
     elif own.stuck:
         notices.append(Notice("bad", "The disk of this master does not answer."))
     if leader is None:
-        reason = standing()
-        notices.append(Notice("bad", f"No leader: {reason}. File ids cannot be had now; files can be read."))
+        why = standing().removeprefix("no master leads now").lstrip(":; ") or "nobody is elected"
+        notices.append(Notice("bad", f"No leader: {why}. File ids cannot be had now; files can be read."))
     elif cluster.ledger.is_leader or not cluster.ledger.has_lead:
         notices.append(Notice("good", f"{leader} leads in term {own.term}."))
     else:
