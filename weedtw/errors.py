@@ -285,6 +285,10 @@ class StoreFailed(StorageError):
     """The node's own state cannot be read or made durable; it stops, since it must not promise what it may forget."""
 
 
+class LeftBehind(StoreFailed):
+    """The cluster does not count on this master any more; what it has on disk is of no use to anybody."""
+
+
 # ------------------------------------------------------------------ starting up
 
 

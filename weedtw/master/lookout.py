@@ -11,7 +11,7 @@ import attrs
 from twisted.logger import Logger
 
 from weedtw.config.model import MasterConfig
-from weedtw.errors import StoreFailed
+from weedtw.errors import LeftBehind, StoreFailed
 from weedtw.http.agent import PeerAgent
 from weedtw.master.beliefs import Belief, ask_all
 from weedtw.master.consensus import RaftLedger
@@ -86,7 +86,7 @@ class Lookout:
         self.removed = f"the cluster has removed this master; {way_back}"
         self._complain(self.removed)
         if leader.term > self.node.core.term:
-            self.node.retire(StoreFailed(self.path, f"the cluster has gone on without this master; {way_back}"))
+            self.node.retire(LeftBehind(self.path, f"the cluster has gone on without this master; {way_back}"))
 
     async def _meet_twins(self, beliefs: list[Belief]) -> None:
         """See whether the others reach this node elsewhere.

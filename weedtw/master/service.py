@@ -16,12 +16,12 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError, maybeDeferred  # noqa: A004 - Twisted's own
 from twisted.internet.interfaces import IProtocol
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.web.resource import Resource
 
 from weedtw.config.folders import make_folder
 from weedtw.config.model import MasterConfig, join_address
-from weedtw.errors import WeedError
+from weedtw.errors import LeftBehind, WeedError
 from weedtw.formats.beat import PREFIX as BEAT
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
@@ -369,7 +369,9 @@ class MasterService(Service):
         return numbers(self.parts.cluster, self.ledger, self.parts.office, self.parts.heartbeats)
 
     def _consensus_stopped(self, error: WeedError) -> None:
-        self.log.critical(
+        # That it was removed is no trouble of its own: somebody wanted it.
+        self.log.emit(
+            LogLevel.error if isinstance(error, LeftBehind) else LogLevel.critical,
             "this master takes no part in decisions any more: {reason}; mend that and start it again",
             reason=str(error),
         )
