@@ -9,7 +9,7 @@ from weedtw.errors import WeedError
 from weedtw.formats.fileid import MAX_KEY
 from weedtw.http.hot import PLAIN, Meaning, Reply
 from weedtw.storage.store import Store
-from weedtw.volume.hotread import HotReads
+from weedtw.volume.hotread import PARTICULAR, HotReads
 from weedtw.volume.hotwrite import HotWrites
 
 _LINE: Final = re.compile(
@@ -45,9 +45,11 @@ class HotFiles:
                 return None
         try:
             if method in {b"GET", b"HEAD"}:
-                if meaning.names is not PLAIN or query is not None or body or self.guards_reads:
+                if query is not None or body or self.guards_reads:
                     return None
-                return self.reads.answer(volume, key, cookie, extension, meaning.takes_gzip, method == b"GET")
+                if meaning.names is not PLAIN and not meaning.names <= PARTICULAR:
+                    return None
+                return self.reads.answer(volume, key, cookie, extension, meaning, method == b"GET")
             if self.guarded or self.fsync or method == b"DELETE":
                 return None
             if query is not None:

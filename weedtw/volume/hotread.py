@@ -4,14 +4,17 @@ What is said about a file is made by the same functions as on the other way, and
 and type differ in tag, time and length only.
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 import attrs
 from twisted.web.http_headers import Headers
 
 from weedtw.formats.fileid import FileId
-from weedtw.http.conditional import format_date
+from weedtw.http.conditional import Conditions, Validators, Verdict, evaluate, format_date
+from weedtw.http.head import END
+from weedtw.http.hot import Meaning
+from weedtw.http.ranges import parse_ranges
 from weedtw.http.requests import SERVER, Params
 from weedtw.storage.glance import Glimpse, glance
 from weedtw.storage.volume import Volume
@@ -27,6 +30,10 @@ _MOST: Final = 4096  # templates, and times, that are kept
 _TAG: Final = "00000000"  # stands for the tag while a template is made
 _MODIFIED: Final = 1  # stands for the time: of 1970-01-01 00:00:01
 _NO_QUERY: Final = Params({})
+_LENGTH: Final = b"\r\nContent-Length: "
+_DATED: Final = b"\r\nServer: " + SERVER + b"\r\nDate: "
+_RANGE: Final = b"range"
+PARTICULAR: Final = frozenset({_RANGE, b"if-none-match", b"if-modified-since"})  # header lines that are understood
 
 
 class Template(NamedTuple):
@@ -49,15 +56,18 @@ class HotReads:
     _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and the head up to behind it
 
     def answer(
-        self, volume: Volume, key: int, cookie: int, extension: bytes | None, takes_gzip: bool, with_body: bool
+        self, volume: Volume, key: int, cookie: int, extension: bytes | None, meaning: Meaning, with_body: bool
     ) -> bytes | None:
-        """The whole answer; None when it is not for the hot path.  Raises StorageError."""
+        """The whole answer; None when it is not for the hot path.  Raises StorageError, RangeNotSatisfiable.
+
+        The request has no header lines with an effect but PARTICULAR.
+        """
         seen = glance(volume, key, cookie, STREAM_FROM)
         if seen is None:
             return None
         data, known, checksum = seen
-        if known[0] & _GZIPPED and not takes_gzip:
-            return None
+        if known[0] & _GZIPPED and (not meaning.takes_gzip or _RANGE in meaning.names):
+            return None  # it is to be unpacked
         length = len(data)
         if with_body and not self._may_send(length):
             return None
@@ -71,13 +81,46 @@ class HotReads:
         time = self._times.get(known[-_TIME:]) or self._time(known[-_TIME:])
         if not time:
             return None
+        if meaning.names:
+            return self._particular(seen, template, time, meaning.fields, with_body)
         date = self.date()
         if self._start[0] is not date:
-            self._start = date, b"HTTP/1.1 200 OK\r\nServer: " + SERVER + b"\r\nDate: " + date
+            self._start = date, b"HTTP/1.1 200 OK" + _DATED + date
         head = b"%b%b%08x%b%b%b%d\r\n\r\n" % (
             *(self._start[1], template.before_tag, checksum, template.before_time, time),
             *(template.before_length, length),
         )
+        return b"".join((head, data)) if with_body else head
+
+    def _particular(
+        self, seen: Glimpse, template: Template, time: bytes, fields: Mapping[bytes, str], with_body: bool
+    ) -> bytes | None:
+        """The answer to a request with a condition, or for a part: decided as on the other way, see `serving.py`."""
+        if not all(map(str.isascii, fields.values())):
+            return None
+        data, known, checksum = seen
+        tag = b'"%08x%b"' % (checksum, template.before_time.partition(b'"')[0])
+        conditions = Conditions(
+            if_none_match=fields.get(b"if-none-match"), if_modified_since=fields.get(b"if-modified-since")
+        )
+        validators = Validators(tag.decode(), int.from_bytes(known[-_TIME:]))
+        verdict = evaluate(conditions, "GET" if with_body else "HEAD", validators)
+        status, about = b"200 OK", template.before_length
+        if verdict is Verdict.NOT_MODIFIED:
+            status, about = b"304 Not Modified", b""
+        elif with_body and (ranges := parse_ranges(fields.get(_RANGE), len(data))) is not None:
+            if len(ranges) > 1:
+                return None
+            [part] = ranges
+            where = f"\r\nContent-Range: {part.content_range(len(data))}".encode()
+            status, about = b"206 Partial Content", about.removesuffix(_LENGTH) + where + _LENGTH
+            data = data[part.start : part.stop]
+        head = b"HTTP/1.1 %b%b%b%b%08x%b%b%b" % (
+            *(status, _DATED, self.date(), template.before_tag, checksum, template.before_time, time, about),
+        )
+        if not about:
+            return head + END
+        head += b"%d\r\n\r\n" % len(data)
         return b"".join((head, data)) if with_body else head
 
     def _may_send(self, length: int) -> bool:
@@ -132,7 +175,7 @@ class HotReads:
         for name, value in common_headers(shown, _MODIFIED) + describing_headers(shown, _NO_QUERY, b""):
             headers.setRawHeaders(name, [value])
         lines = [b"%b: %b" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
-        text = b"".join(b"\r\n" + line for line in lines) + b"\r\nContent-Length: "
+        text = b"".join(b"\r\n" + line for line in lines) + _LENGTH
         before_tag, _, rest = text.partition(_TAG.encode())
         before_time, found, before_length = rest.partition(format_date(_MODIFIED).encode())
         return Template(before_tag, before_time, before_length) if found else None
