@@ -46,6 +46,9 @@ def test_a_failover_is_seen_on_an_open_page(scratch: Scratch) -> None:
         assert page.value("document.title").startswith("⚠")
         assert "1 of 3 masters can be reached" in page.text
         assert not page.value("document.body.classList.contains('stale')")  # the page is as new as ever
+        numbers = watched.ask("/metrics")
+        assert numbers is not None
+        assert "\nweedtw_raft_has_leader 0.0\n" in numbers.body.decode()
 
         watched.freeze()
         wait_until(lambda: age(page).startswith("NOT LIVE"), "the page says that it is old")
