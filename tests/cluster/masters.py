@@ -29,6 +29,7 @@ PROGRAMS = {
     "weedtw": WEEDTW,
     "twist": [str(Path(sys.executable).parent / "twist")],
     "crashing": [sys.executable, str(Path(__file__).with_name("crashing.py"))],
+    "vacuuming": [sys.executable, str(Path(__file__).with_name("vacuuming.py"))],
 }
 TYPED = {"9333": 0, "8080": 10}  # the first of ten ports each, as typed -> where they begin in the list of free ones
 PORT = re.compile(r"-(?:master\.)?port[= ](\d+)")

@@ -124,12 +124,19 @@ class Vacuuming(SynchronousTestCase):
     def test_the_rounds_find_one_that_stayed_behind(self) -> None:
         """Whoever led when it did: revisions tell."""
         self.join("a:1", "b:1")
-        for ahead, behind in ((1, 0), (0, 0xFFFF)):
+        for ahead, behind, garbage in ((1, 0, 0.2), (0, 0xFFFF, 0.2), (2, 1, 0.5)):
             self.peers.asked.clear()
-            self.peers.script("a:1", CHECK, {"garbageRatio": 0.2, "revision": behind, "compacted": True})
+            self.peers.script("a:1", CHECK, {"garbageRatio": garbage, "revision": behind, "compacted": True})
             self.peers.script("b:1", CHECK, {"garbageRatio": 0.0, "revision": ahead, "compacted": True})
             assert self.run_it() == 1
             assert (self.peers.paths("a:1"), self.peers.paths("b:1")) == ([CHECK, COMPACT, CHECK, COMMIT], [CHECK])
+
+    def test_one_behind_is_vacuumed_with_the_others_when_they_need_it(self) -> None:
+        self.join("a:1", "b:1")
+        self.peers.script("a:1", CHECK, {"garbageRatio": 0.2, "revision": 1, "compacted": True})
+        self.peers.script("b:1", CHECK, {"garbageRatio": 0.4, "revision": 2, "compacted": True})
+        assert self.run_it() == 1
+        assert self.peers.paths("a:1") == self.peers.paths("b:1") == [CHECK, COMPACT, CHECK, COMMIT]
 
     def test_one_behind_that_has_no_garbage_is_left_alone(self) -> None:
         self.join("a:1", "b:1")

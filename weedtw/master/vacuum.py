@@ -130,9 +130,9 @@ class Vacuum:
         """Whom to vacuum it on: all of them; those that stayed behind and have garbage; or none."""
         checked = _answered(await self._ask(servers, "check", volume_id))
         ratios = {address: _number(answer.get("garbageRatio")) for address, answer in checked.items()}
-        if any(ratio > threshold for ratio in ratios.values()):
-            return list(servers)
         behind = _behind({address: int(_number(answer.get("revision"))) for address, answer in checked.items()})
+        if any(ratio > threshold for address, ratio in ratios.items() if address not in behind):
+            return list(servers)
         return [server for server in servers if server.address in behind and ratios[server.address] > 0]
 
     async def _vacuum(self, volume_id: int, servers: Sequence[Server]) -> None:
