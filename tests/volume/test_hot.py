@@ -188,7 +188,15 @@ async def test_writes_reads_and_deletes_are_answered_alike(server: VolumeService
     await _compare(server, [request("GET", path, *lines) for path in paths[::7] for lines in READERS])
     await _compare(server, [request("GET", path[:-1] + "e") for path in paths[::9]])  # another cookie
     await _compare(server, writes[::11])  # they are there already
-    await _compare(server, [request("DELETE", path) for path in [*paths[::3], *paths[::6]]])
+    read = counted.count
+    replicated = [f"{path}?type=replicate&write={number + 10**9:032x}" for number, path in enumerate(paths[1::3])]
+    await _compare(server, [request("DELETE", path[:-1] + "e") for path in paths[::9]])  # another cookie
+    await _compare(server, [request("DELETE", path) for path in [*paths[::3], *replicated, *paths[::6], *replicated]])
+    await _compare(server, [request("DELETE", paths[2] + "?cm=false"), request("DELETE", paths[5], body=b"x")])
+    assert counted.count > read + len(paths) // 4
+    hot, slow = [server.store.find(volume).generation for volume in (3, 4)]
+    assert hot.needles.counters == slow.needles.counters
+    assert hot.dat_size == slow.dat_size
     await _compare(server, [request("GET", path) for path in paths[::2]])
     assert wrote > len(writes) // 3
     assert counted.count > wrote + len(paths)
@@ -280,3 +288,27 @@ async def test_with_a_white_list_or_fsync_writes_go_the_other_way(cluster: Any) 
         assert counted.count == 0
         assert (await cluster.get(started, path)).body == RANDOM
         assert counted.count == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_writes_and_deletes_reach_both_copies_on_the_hot_path(cluster: Any) -> None:
+    first, second = sorted(await cluster.start(2), key=lambda server: server.address)
+    await cluster.volume(3, [first, second], replication="001")
+    paths = [f"/3,{number:02x}0a0b0c0d" for number in range(1, 60)]
+    await talk(first, request("PUT", paths[0], body=RANDOM) + LAST)  # from now on it is known where the copies are
+    counted = _Count(first)
+    answered = await talk(first, b"".join(request("PUT", path, body=RANDOM) for path in paths[1:]) + LAST)
+    assert answered.count(b"HTTP/1.1 201 Created") == len(paths) - 1
+    assert counted.count >= len(paths) - 1
+    volumes = [server.store.find(3) for server in (first, second)]
+    for key in range(1, 60):
+        assert [volume.read(key, 0x0A0B0C0D).data for volume in volumes] == [RANDOM, RANDOM]
+    counts = [counted, _Count(second)]
+    answered = await talk(first, b"".join(request("DELETE", path) for path in paths[::2]) + LAST)
+    assert answered.count(b'{"size":1024}') == len(paths[::2])
+    assert [count.count >= len(paths[::2]) for count in counts] == [True, True]
+    for key in range(1, 60):
+        assert [volume.has(key) for volume in volumes] == [key % 2 == 0] * 2
+    answered = await talk(second, request("DELETE", paths[1]) + LAST)  # which is not the one that puts them in order
+    assert b'{"size":1024}' in answered
+    assert not any(volume.has(2) for volume in volumes)

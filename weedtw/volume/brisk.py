@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from weedtw.storage.brisk import Appended, append_new
+from weedtw.storage.brisk import Appended, append_new, delete_plain
 from weedtw.storage.fileops import Buffer
 from weedtw.storage.volume import Volume
 
@@ -22,7 +22,10 @@ _RESPITE: Final = 5.0  # seconds for which writing is then left to threads
 
 @attrs.define(eq=False)
 class Brisk:
-    """Appends new files at once; `monotonic` tells the time, `merge` has a volume's map tidied up in a thread."""
+    """Appends new files, and deletes, at once.
+
+    `monotonic` tells the time, `merge` has a volume's map tidied up in a thread.
+    """
 
     monotonic: Callable[[], float]
     merge: Callable[[Volume], None]
@@ -36,10 +39,22 @@ class Brisk:
             return None
         written = append_new(volume, key, cookie, data, known)
         if written is not None:
-            if written.generation.needles.wants_merge():
-                self.merge(volume)
-            if self.monotonic() - began > _SLOW:
-                if began - self._slow_at < _SOON:
-                    self._not_before = began + _RESPITE
-                self._slow_at = began
+            self._look_back(volume, began)
         return written
+
+    def delete(self, volume: Volume, key: int, cookie: int, size: int) -> bool:
+        """See `delete_plain`; False also when this is better left to a thread."""
+        began = self.monotonic()
+        if began < self._not_before or not delete_plain(volume, key, cookie, size):
+            return False
+        self._look_back(volume, began)
+        return True
+
+    def _look_back(self, volume: Volume, began: float) -> None:
+        """A change was made that began at that time."""
+        if volume.generation.needles.wants_merge():
+            self.merge(volume)
+        if self.monotonic() - began > _SLOW:
+            if began - self._slow_at < _SOON:
+                self._not_before = began + _RESPITE
+            self._slow_at = began

@@ -93,10 +93,11 @@ class Order:
 
     def request(self, address: str) -> bytes:
         """The whole of it, to the server at an address."""
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
             *(self.method.encode(), self.target, address.encode("ascii", "replace"), _lines(self.fields)),
-            *(len(self.body), self.body),
+            len(self.body),
         )
+        return b"".join((head, self.body))
 
     @property
     def fields(self) -> tuple[tuple[bytes, bytes], ...]:

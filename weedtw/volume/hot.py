@@ -9,6 +9,7 @@ from weedtw.errors import WeedError
 from weedtw.formats.fileid import MAX_KEY
 from weedtw.http.hot import PLAIN, Meaning, Reply
 from weedtw.storage.store import Store
+from weedtw.volume.hotdelete import HotDeletes
 from weedtw.volume.hotread import PARTICULAR, HotReads
 from weedtw.volume.hotwrite import HotWrites
 
@@ -27,6 +28,7 @@ class HotFiles:
     store: Store
     reads: HotReads
     writes: HotWrites
+    deletes: HotDeletes
     guarded: bool  # whether a white list says who may write, or it takes a token
     guards_reads: bool  # whether reading takes a token
     fsync: bool  # whether every write is to be on the disk before it is acknowledged
@@ -50,8 +52,12 @@ class HotFiles:
                 if meaning.names is not PLAIN and not meaning.names <= PARTICULAR:
                     return None
                 return self.reads.answer(volume, key, cookie, extension, meaning, method == b"GET")
-            if self.guarded or self.fsync or method == b"DELETE":
+            if self.guarded or self.fsync:
                 return None
+            if method == b"DELETE":
+                if meaning.names is not PLAIN or body:
+                    return None
+                return self.deletes.answer(volume, key, cookie, query)
             if query is not None:
                 replica = _REPLICA.fullmatch(query) if method == b"PUT" else None
                 if replica is None:

@@ -147,7 +147,7 @@ class HotReads:
         self, volume: Volume, key: int, cookie: int, seen: Glimpse, extension: bytes | None
     ) -> Template | None:
         template = None
-        if _is_usual(seen.known):
+        if is_usual(seen.known):
             template = self._made(volume, key, cookie, extension)
         if len(self._templates) >= _MOST:
             self._templates.clear()
@@ -181,7 +181,7 @@ class HotReads:
         return Template(before_tag, before_time, before_length) if found else None
 
 
-def _is_usual(known: bytes) -> bool:
+def is_usual(known: bytes) -> bool:
     """Whether a file has a name, a type, a time, and nothing else, each maybe empty."""
     if known[0] & ~_GZIPPED != _USUAL or len(known) < 3 + _TIME:
         return False

@@ -4,6 +4,7 @@ Calls of storage run in threads.  A write that has begun is to be awaited to its
 client: half of the copies with it and half without is what must not be.
 """
 
+import os
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -29,7 +30,7 @@ from weedtw.storage.volume import Volume, Written
 from weedtw.volume.brisk import Brisk
 from weedtw.volume.chunks import Chunks, read_manifest
 from weedtw.volume.contents import Content, Run
-from weedtw.volume.copies import Step
+from weedtw.volume.copies import Order, Step
 from weedtw.volume.fanout import Fanout, new_order
 from weedtw.volume.lane import Lanes
 from weedtw.volume.locks import KeyLocks
@@ -240,14 +241,63 @@ class Needles:
         assert here is None or isinstance(here, int)
         return here if here is not None else elsewhere or None
 
+    def delete_at_once(self, volume: Volume, file_id: FileId, record_size: int, size: int, write_id: str) -> bool:
+        """Delete a file from this copy only, if it can be done here and now; False, and nothing is done, if not.
+
+        `record_size` is the size field of its record, `size` its bytes of content, and `write_id` the name that
+        another copy's server gave this, empty if it was a client.  Raises what a delete does.
+        """
+        if self.brisk is None or self.fsync or (write_id and self._tickets.is_known(write_id)):
+            return False
+        if not self.brisk.delete(volume, file_id.key, file_id.cookie, record_size):
+            return False
+        if write_id:
+            self._tickets.done(write_id, self._deleted(volume, file_id, size))
+        return True
+
+    def begin_delete(
+        self,
+        volume: Volume,
+        file_id: FileId,
+        record_size: int,
+        size: int,
+        ended: Callable[[BaseException | None], None],
+    ) -> bool:
+        """The same on all copies of a replicated volume, as `begin_write` does it; `ended` comes after True."""
+        others = self.replicator.others_at_hand(volume.id)
+        key = (volume.id, file_id.key)
+        if len(others) < volume.replication.copies - 1 or min(others) < self.replicator.address:
+            return False  # another copy puts changes in order, see `orderer`
+        if not self._locks.try_take(key):
+            return False
+        done = False
+        try:
+            done = self.delete_at_once(volume, file_id, record_size, size, "")
+        finally:
+            if not done:
+                self._locks.give(key)
+        if not done:
+            return False
+
+        def over(error: BaseException | None) -> None:
+            self._locks.give(key)
+            ended(error)
+
+        order = Order.delete(file_id, os.urandom(16).hex(), fsync=False)
+        own = self._deleted(volume, file_id, size)
+        Fanout(self.replicator, self._lanes, order, own, _undo_own, over).begin(others)
+        return True
+
     async def _delete_here(self, volume: Volume, file_id: FileId, size: int, *, fsync: bool) -> Done:
         deleted = await self.run(volume.delete, file_id.key, file_id.cookie, fsync=fsync)
+        return self._deleted(volume, file_id, None if deleted is None else size)
 
+    def _deleted(self, volume: Volume, file_id: FileId, size: int | None) -> Done:
         async def undo() -> None:
-            if deleted is not None:
+            if size is not None:
                 await self.run(_restore, volume, file_id)
 
-        return Done(None if deleted is None else size, undo)
+        return Done(size, undo)
 
     async def _what_is_there(self, volume: Volume, file_id: FileId) -> tuple[int, Manifest | None]:
         """(bytes of content, the manifest of a file in chunks); the size stored when the content is unreadable."""

@@ -49,6 +49,7 @@ from weedtw.volume.conversation import Reporter
 from weedtw.volume.copies import OtherCopies
 from weedtw.volume.heartbeat import Heartbeats
 from weedtw.volume.hot import HotFiles
+from weedtw.volume.hotdelete import HotDeletes
 from weedtw.volume.hotread import HotReads
 from weedtw.volume.hotwrite import HotWrites
 from weedtw.volume.images import Shape
@@ -230,6 +231,7 @@ class VolumeService(Service):
             store=self.store,
             reads=HotReads(api.representer, api.server, site.date),
             writes=HotWrites(api.needles.brisk, api.needles, site.date),
+            deletes=HotDeletes(api.needles, site.date),
             guarded=bool(self.white_list.networks) or self.tokens.guard_writes,
             guards_reads=self.tokens.guard_reads,
             fsync=self.config.fsync,
