@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.scene import LIMIT, Scene, volume
@@ -148,6 +148,15 @@ class Pages(SynchronousTestCase):
         self.scene.clock.advance(FRESH)
         self.assertIn("m3:9333 asked", self.text())
         self.assertEqual(self.others.asked.count("m3:9333"), 1)  # it is asked still
+        self.others.waiting["m3:9333"].callback(belief("m3:9333"))
+        self.assertIn("m3:9333 follower", self.text())
+
+    def test_somebody_who_leaves_while_it_is_made(self) -> None:
+        del self.others.answers["m3:9333"]
+        leaving = Deferred.fromCoroutine(self.overview.page())
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        self.scene.clock.advance(PATIENCE)
         self.others.waiting["m3:9333"].callback(belief("m3:9333"))
         self.assertIn("m3:9333 follower", self.text())
 

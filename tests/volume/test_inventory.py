@@ -1,7 +1,7 @@
 """What the disks hold, told at once."""
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -67,6 +67,15 @@ class Inventories(SynchronousTestCase):
         self.assertEqual(len(self.looks), 2)
         self.looks[1].callback([])
         self.successResultOf(again)
+
+    def test_somebody_who_leaves(self) -> None:
+        leaving, staying = self.ask(), self.ask()
+        leaving.cancel()
+        self.failureResultOf(leaving, CancelledError)
+        self.looks[0].callback([])
+        self.successResultOf(staying)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_looking_that_goes_wrong(self) -> None:
         asked = self.ask()
