@@ -47,20 +47,16 @@ class ParseTests(SynchronousTestCase):
             "bytes",
             "bytes=",
             "bytes=,",
-            "bytes=5-2",
-            "bytes=0-1,5-2",
-            "bytes=-",
-            "bytes=a-b",
-            "bytes=0-1;2-3",
-            "bytes=0x1-2",
-            "bytes=--1",
-            "bytes=1 - 2",
-            "bytes=\u0661-\u0662",
             "lines=0-4",
             "bytes 0-4",
             "bytes =0-4",
         ):
             self.assertIsNone(cut(header), header)
+
+    def test_what_is_no_range(self) -> None:
+        for text in ("5-2", "0-1,5-2", "-", "a-b", "0-1;2-3", "0x1-2", "--1", "1 - 2", "\u0661-\u0662"):
+            with self.assertRaises(RangeNotSatisfiable, msg=text):
+                cut(f"bytes={text}")
 
     def test_nothing_within_the_file(self) -> None:
         for header in ("bytes=26-", "bytes=30-40", "bytes=-0", "bytes=-0,26-", "bytes=" + "9" * 5000 + "-"):
@@ -105,9 +101,9 @@ def slowly(specs: list[str], size: int) -> tuple[ByteRange, ...] | None:
     for spec in specs:
         first, dash, last = spec.partition("-")
         if not dash or not (first or last) or not all(not n or (n.isascii() and n.isdigit()) for n in (first, last)):
-            return None
+            return ()
         if first and last and int(first) > int(last):
-            return None
+            return ()
         if first:
             inside = [at for at in range(size) if int(first) <= at and (not last or at <= int(last))]
         else:

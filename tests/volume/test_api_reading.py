@@ -172,7 +172,7 @@ async def test_ranges(cluster: Any, server: Any) -> None:
         ("bytes=-0", 416, None),
         ("lines=1-2", 200, letters),
         ("BYTES=1-2", 206, b"bc"),
-        ("bytes=5-2", 200, letters),
+        ("bytes=5-2", 416, None),
         ("bytes=26-", 416, None),
         ("bytes=25-99999999999999999999999", 206, b"z"),
     ):

@@ -176,6 +176,32 @@ async def test_digests(cluster: Any, server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_digest_in_a_form(cluster: Any, server: Any) -> None:
+    right = base64.b64encode(hashlib.md5(b"hello").digest()).decode()
+    for content, status in ((b"hell0", 400), (b"hello", 201)):
+        head = f'Content-Disposition: form-data; name="f"; filename="a.txt"\r\nContent-MD5: {right}\r\n\r\n'
+        form = b"--B\r\n" + head.encode() + content + b"\r\n--B--\r\n"
+        answer = await cluster.ask("POST", server, FID, form, Content_Type="multipart/form-data; boundary=B")
+        assert answer.status == status, answer.body
+        assert (await cluster.get(server, FID)).status == (200 if status == 201 else 404)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_extension_tells_the_type(cluster: Any, server: Any) -> None:
+    for path, headers, kind in (
+        (".css", {}, "text/css"),
+        (".css", {"Content_Disposition": 'inline; filename="a.png"'}, "image/png"),
+        ("", {"Content_Disposition": 'inline; filename="a.png"'}, "image/png"),
+        (".css", {"Content_Type": "a/b"}, "a/b"),
+        (".unknown", {}, None),
+    ):
+        answer = await cluster.ask("PUT", server, FID + path, b"x", **headers)
+        assert (answer.status, answer.json.get("mime")) == (201, kind)
+        assert (await cluster.get(server, FID))["Content-Type"] == (kind or "application/octet-stream")
+        assert (await cluster.delete(server, FID)).status == 202
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_the_answer_says(cluster: Any, server: Any) -> None:
     answer = await cluster.post(server, FID + "?pretty=y", b"text " * 100, "a.txt", "text/plain")
     assert answer.body.startswith(b"{\n")

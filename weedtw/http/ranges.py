@@ -38,9 +38,10 @@ class ByteRange:
 def parse_ranges(header: str | None, size: int) -> tuple[ByteRange, ...] | None:
     """The ranges of a file of `size` bytes that a Range header asks for, in its order; None: serve the whole file.
 
-    The whole file is the answer to no header, another unit than bytes, and a header that is malformed (§14.2).
-    It also is when the ranges are more than MOST_RANGES or together ask for more than the file holds: sending
-    bytes twice serves no one.  Raises RangeNotSatisfiable when no range lies within the file.
+    The whole file is the answer to no header, another unit than bytes, and one without ranges.  It also is when the
+    ranges are more than MOST_RANGES or together ask for more than the file holds: sending bytes twice serves no one.
+    Raises RangeNotSatisfiable when no range lies within the file, and, as SeaweedFS, when one is malformed (§14.2
+    leaves it to the server).
     """
     unit = _UNIT.fullmatch(header) if header is not None else None
     if unit is None:
@@ -53,7 +54,7 @@ def parse_ranges(header: str | None, size: int) -> tuple[ByteRange, ...] | None:
     for text in specs:
         bounds = _bounds(text)
         if bounds is None:
-            return None
+            raise RangeNotSatisfiable(size)
         first, last = bounds
         if first is None:  # the last `last` bytes, or all of a shorter file
             start, stop = max(0, size - last), size

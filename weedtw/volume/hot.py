@@ -52,7 +52,7 @@ class HotFiles:
                 if meaning.names is not PLAIN and not meaning.names <= PARTICULAR:
                     return None
                 return self.reads.answer(volume, key, cookie, extension, meaning, method == b"GET")
-            if self.guarded or self.fsync:
+            if self.guarded or self.fsync or (extension and method == b"PUT"):  # which may tell the type
                 return None
             if method == b"DELETE":
                 if meaning.names is not PLAIN or body:

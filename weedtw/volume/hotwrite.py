@@ -200,7 +200,7 @@ class HotWrites:
         except WeedError:
             shape = None
         else:
-            shape = None if offer.is_gzipped else _shape(offer)
+            shape = None if offer.is_gzipped or offer.md5 else _shape(offer)
         if len(self._shapes) >= _MOST:
             self._shapes.clear()
         self._shapes[about] = shape

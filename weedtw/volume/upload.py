@@ -70,17 +70,20 @@ def read_offer(request: Request, query: Params) -> Offer:
     if request.method == b"POST" and not kind:
         raise BadRequest("a POST needs a Content-Type: multipart/form-data, or that of the body itself")
     is_manifest = query.flag("cm")
+    is_replica = query.text("type") == "replicate"
     offer = offer_of_form(request.body, kind, is_manifest) if by_form else _of_body(request, kind)
+    if not offer.mime and not is_replica and not is_manifest:
+        offer = attrs.evolve(offer, mime=mimes.type_of_name(offer.name or _last_of(request.path)))
     return attrs.evolve(
         offer,
         is_manifest=is_manifest,
-        is_replica=query.text("type") == "replicate",
+        is_replica=is_replica,
         fsync=query.flag("fsync"),
         ttl=Ttl.parse(query.text("ttl")) or None,
         modified=query.integer("ts", 0, most=MAX_LAST_MODIFIED) if query.text("ts") else None,
         time_given=query.flag("tsGiven", True),
         pairs=pack_pairs(request.requestHeaders.getAllRawHeaders()),
-        md5=(request.header("Content-MD5") or "").strip(),
+        md5=(request.header("Content-MD5") or "").strip() or offer.md5,
         write_id=query.text("write"),
     )
 
@@ -94,13 +97,18 @@ def offer_of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
     elif mimes.essence(mime) in {"", mimes.OCTET_STREAM}:
         mime = mimes.type_of_name(part.filename)
     coding = part.headers.get("content-encoding")
-    return Offer(part.data, name=part.filename, mime=checked_mime(mime), is_gzipped=_is_gzip(coding))
+    md5 = part.headers.get("content-md5", "").strip()
+    return Offer(part.data, name=part.filename, mime=checked_mime(mime), is_gzipped=_is_gzip(coding), md5=md5)
 
 
 def _of_body(request: Request, kind: str) -> Offer:
     name = name_of(request.header("Content-Disposition") or "")
     is_gzipped = _is_gzip(request.header("Content-Encoding"))
     return Offer(request.body, name=name, mime=checked_mime(kind), is_gzipped=is_gzipped)
+
+
+def _last_of(path: bytes) -> str:
+    return path.rpartition(b"/")[2].decode("ascii", "replace")
 
 
 def name_of(disposition: str) -> str:
