@@ -29,12 +29,19 @@ _CLUSTER = {
     "cluster": "look after the masters: what each believes, who belongs to them, what is on their disks",
     "benchmark": "write and read many small files, and say how fast that was",
 }
-COMMANDS = {**_FILES, **_CLUSTER}
+_FOLDERS = {
+    "verify": "check every file in a folder of volumes",
+    "fix": "make the index of a volume anew from its data",
+    "export": "list the files of a volume, or write them to a tar file",
+    "compact": "remove what was deleted from a volume's files",
+    "backup": "copy a volume from a running server, and later what was added",
+    "inspect": "show what is in a .dat, .idx or .vif file",
+}
+COMMANDS = {**_FILES, **_CLUSTER, **_FOLDERS}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
 _ELSEWHERE = (
-    "admin autocomplete backup compact export filer fix fuse iam master.follower mini mount mq s3 scaffold "
-    "sftp shell update webdav worker"
+    "admin autocomplete filer fuse iam master.follower mini mount mq s3 scaffold sftp shell update webdav worker"
 )
 _FILE_OPTIONS = ("config", "config_dir")
 
@@ -138,7 +145,13 @@ def _overview() -> str:
     lines.append(
         "weedtw stores files under short ids and serves them over HTTP, as SeaweedFS's master and volume server do."
     )
-    for title, group in (("Daemons", DAEMONS), ("Files", _FILES), ("Cluster", _CLUSTER), ("Help", _OTHERS)):
+    for title, group in (
+        ("Daemons", DAEMONS),
+        ("Files", _FILES),
+        ("Cluster", _CLUSTER),
+        ("Folders of volumes", _FOLDERS),
+        ("Help", _OTHERS),
+    ):
         lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in group.items())]
     lines += ["", "weedtw help COMMAND explains one of them; weedtw --version prints the version."]
     return "\n".join(lines)

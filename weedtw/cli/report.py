@@ -91,6 +91,10 @@ class Report:
         said = reason if not subject or reason.startswith(f"{subject}: ") else f"{subject}: {reason}"
         self._write(f"{self.program}: {printable(said)}", error=True)
 
+    def warn(self, subject: str, what: str) -> None:
+        """Show what somebody should know, and is no failure."""
+        self._write(f"{self.program}: {printable(f'{subject}: {what}')}", error=True)
+
     def listen_to_log(self) -> None:
         """Show what the library logs at level warning and above on standard error."""
         from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner

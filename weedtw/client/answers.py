@@ -5,7 +5,7 @@ protocol promises.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -73,6 +73,26 @@ def parse_address(text: str) -> str:
     if match is None or not 0 < int(match[2]) <= _HIGHEST_PORT:
         raise BadRequest(f"{text!r} is not an address of the form host:port")
     return f"{match[1]}:{int(match[2])}"
+
+
+@attrs.frozen
+class VolumeTail:
+    """A piece of a volume's data; `size` (bytes) and `revision` are the volume's when it was read."""
+
+    data: bytes = attrs.field(repr=False)
+    size: int
+    revision: int
+    offset_width: int  # bytes, of its index
+    collection: str
+
+
+def parse_tail(address: str, data: bytes, header: Callable[[str], str]) -> VolumeTail:
+    """Read the answer of `/admin/volume/tail`; `header` gives those of the answer, as text."""
+    try:
+        size, revision, width = (int(header(f"X-Weedtw-{name}")) for name in ("Size", "Revision", "Offset-Width"))
+    except ValueError as error:
+        raise PeerError(address, "does not tell what its piece of the volume is a piece of") from error
+    return VolumeTail(data, size, revision, width, header("X-Weedtw-Collection"))
 
 
 def parse_assignment(address: str, answer: object) -> Assignment:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IAgent
 
 from weedtw.client.agreement import Agreement
-from weedtw.client.answers import Assignment, FileInfo, Location
+from weedtw.client.answers import Assignment, FileInfo, Location, VolumeTail, parse_tail
 from weedtw.client.assign import Placement, assign
 from weedtw.client.beliefs import ask_all
 from weedtw.client.files import Files
@@ -31,6 +31,7 @@ ANSWER: Final = 10.0  # seconds to wait for the head of an answer
 IDLE: Final = 30.0  # seconds without a byte after which a transfer is given up
 READ_LIMIT: Final = 256 * 1024 * 1024  # bytes that `read` holds in memory unless told otherwise
 _CONNECT: Final = 5.0  # seconds
+_TAIL_LIMIT: Final = 64 * 1024 * 1024  # bytes; servers give less at once
 _CHANGED_WITHIN: Final = 15.0  # seconds; the leader itself gives up sooner
 
 _TYPES: Final = mimetypes.MimeTypes()  # the standard library's own table, whatever this host's says
@@ -209,6 +210,18 @@ class Client:
         if reply.status >= 300:
             raise await reply.error()
         await reply.json()
+
+    async def volume_tail(self, volume_id: int, offset: int) -> VolumeTail:
+        """Return some megabytes of a volume's data from `offset` on, fewer at its end, and what they are a piece of.
+
+        Raises VolumeNotFound, PeerError, Unavailable.
+        """
+        [location, *_] = await self._lookups.find(volume_id)
+        query = {"volume": str(volume_id), "offset": str(offset)}
+        reply = await self._wire.exchange("GET", location.url, "/admin/volume/tail", query)
+        if reply.status != 200:
+            raise await reply.error()
+        return parse_tail(location.url, await reply.body(_TAIL_LIMIT), reply.header)
 
     async def topology(self) -> Any:
         """Return the leader's `/dir/status`, as JSON gave it."""

@@ -7,6 +7,7 @@
     POST /admin/vacuum/commit?volume=        {"readOnly": false, "size": 1234}
     POST /admin/volume/readonly?volume=      POST /admin/volume/writable?volume=       last over a restart
     GET  /admin/volume/index?volume=         the rows of the index as they are on disk
+    GET  /admin/volume/tail?volume=&offset=   the data from there on, piece by piece, for `weedtw backup`
     GET  /admin/volume/changes, /admin/volume/needle  POST /admin/volume/agree    see `agreement`
     POST /admin/sync                         put everything on the disks
     POST /admin/masters?cluster=&masters=    where the masters are now, for a server that has lost all of them
@@ -34,6 +35,7 @@ from weedtw.storage.store import Store
 from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
 
+TAIL_PIECE = 4 << 20  # bytes
 _VACUUMS_AT_ONCE = 1  # each copies a whole volume; more at once only make the disk's arm jump
 
 
@@ -152,6 +154,22 @@ class Admin:
         rows: bytes = await self.run(volume.index_rows)
         request.setHeader(b"X-Weedtw-Offset-Width", b"%d" % volume.generation.needles.offset_width)
         return body_response(request, rows, "application/octet-stream")
+
+    @app.route("/volume/tail", methods=["GET"])
+    @endpoint
+    async def volume_tail(self, request: Request) -> bytes:
+        """The data of a volume from `offset` on, TAIL_PIECE bytes at most; headers tell what it is a piece of."""
+        asked = params(request)
+        volume = self.store.find(_volume_of(request))
+        offset = asked.integer("offset", 0)
+        generation = volume.generation
+        size = generation.dat_size
+        data: bytes = await self.run(generation.dat.read, max(0, min(TAIL_PIECE, size - offset)), offset)
+        request.setHeader(b"X-Weedtw-Size", b"%d" % size)
+        request.setHeader(b"X-Weedtw-Revision", b"%d" % generation.superblock.compaction_revision)
+        request.setHeader(b"X-Weedtw-Offset-Width", b"%d" % generation.needles.offset_width)
+        request.setHeader(b"X-Weedtw-Collection", volume.collection)
+        return body_response(request, data, "application/octet-stream")
 
     @app.route("/volume/changes", methods=["GET"])
     @endpoint

@@ -1,0 +1,62 @@
+"""`weedtw backup`: a copy of a volume that is brought up to date each time."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from weedtw.cli.folders import dir_option, held, now_ns
+from weedtw.cli.report import Report
+from weedtw.cli.session import command, invoke, masters_option, option, run
+from weedtw.errors import BadRequest, StorageError
+from weedtw.formats.size import format_size
+
+if TYPE_CHECKING:
+    from weedtw.client import Client
+
+_ABOUT = """Copy a volume from a running server, or bring an earlier copy up to date.
+
+Only what is new is copied, until the volume was vacuumed: then all of it is. An interrupted backup is gone on with by
+the next one. The folder can be served by a volume server, or looked into with weedtw verify and weedtw export."""
+
+
+@command(_ABOUT)
+@masters_option("server")
+@dir_option("Where the copy is, or is to be.")
+@option("volume_id", "volumeId", type=click.IntRange(1), required=True, metavar="ID", help="The volume.")
+@option("collection", "collection", default="", metavar="NAME", help="Its collection.")
+def backup(masters: str, folder: str, volume_id: int, collection: str) -> int:
+    """Copy and say how much."""
+    report = Report("weedtw backup")
+
+    async def work(client: "Client", report: Report) -> None:
+        from weedtw.storage.backup import Tail, back_up
+        from weedtw.storage.names import VolumeFiles
+
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise StorageError(folder, error.strerror or "cannot be made") from error
+        files = VolumeFiles(folder, folder, collection, volume_id)
+        bar = report.bar(f"volume {volume_id}")
+
+        async def fetch(offset: int) -> Tail:
+            tail = await client.volume_tail(volume_id, offset)
+            if tail.collection != collection:
+                raise BadRequest(f"volume {volume_id} is of collection {tail.collection!r}; say so with --collection")
+            bar.total(tail.size)
+            return Tail(tail.data, tail.size, tail.revision, tail.offset_width)
+
+        with held(folder):
+            done = await back_up(files, fetch, now_ns(), bar.moved)
+        bar.close()
+        what = "copied" if done.anew else "added"
+        report.result(f"{files.dat}: {format_size(done.copied)} {what}, {format_size(done.size)} now")
+
+    return run("weedtw backup", masters, report, work)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; the exit status."""
+    return invoke(backup, "weedtw backup", arguments)

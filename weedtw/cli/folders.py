@@ -1,0 +1,91 @@
+"""What the commands that work on folders of volumes have in common."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from weedtw.cli.report import Report
+from weedtw.cli.session import FAILED, INTERRUPTED, option
+from weedtw.errors import BadRequest, FolderInUse, WeedError
+
+if TYPE_CHECKING:
+    from weedtw.storage.names import VolumeFiles
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def volume_options() -> _Decorator:
+    """`--volumeId` and `--collection`."""
+    number = option("volume_id", "volumeId", type=click.IntRange(1), metavar="ID", help="Only this volume.")
+    collection = option("collection", "collection", metavar="NAME", help="Only volumes of this collection.")
+    return lambda function: number(collection(function))
+
+
+def dir_option(about: str) -> _Decorator:
+    """`--dir`."""
+    return option("folder", "dir", default=".", show_default=True, metavar="FOLDER", help=about)
+
+
+def chosen(folder: str, collection: str | None, volume_id: int | None) -> "list[VolumeFiles]":
+    """The volumes that are meant; raises StorageError, BadRequest."""
+    from weedtw.storage.offline import volumes_in
+
+    return volumes_in(folder, collection=collection, volume_id=volume_id)
+
+
+def the_one(folder: str, collection: str | None, volume_id: int | None) -> "VolumeFiles":
+    """The one volume that is meant; raises BadRequest unless it is one."""
+    found = chosen(folder, collection, volume_id)
+    if len(found) != 1:
+        there = ", ".join(files.base for files in found) or "none"
+        raise BadRequest(f"{folder}: one volume is to be named with --volumeId; there are {there}")
+    return found[0]
+
+
+@contextmanager
+def held(folder: str) -> Iterator[None]:
+    """Keep volume servers out of a folder while it is worked on; raises FolderInUse when one is in it."""
+    from weedtw.storage.folderlock import FolderLock
+
+    lock = FolderLock(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_served(folder: str) -> str:
+    """Why what is read there may change meanwhile; "" when nobody has the folder.  Nothing is changed there."""
+    from weedtw.storage.folderlock import LOCK_NAME
+
+    if not os.path.exists(os.path.join(folder, LOCK_NAME)):
+        return ""
+    try:
+        with held(folder):
+            return ""
+    except FolderInUse as error:
+        return error.reason
+    except WeedError:
+        return ""  # it cannot be written to, so nobody can
+
+
+def carry_out(report: Report, work: Callable[[], object]) -> int:
+    """Do the work; errors become lines on standard error and the exit status."""
+    with report:
+        try:
+            work()
+        except WeedError as error:
+            report.failed("", str(error))
+        except KeyboardInterrupt:
+            report.failed("", "interrupted")
+            return INTERRUPTED
+    return FAILED if report.failures else 0
+
+
+def now_ns() -> int:
+    """Unix time in nanoseconds."""
+    return time.time_ns()

@@ -1,0 +1,107 @@
+"""A copy of a volume that grows with it: what the volume's data has more is appended, and the index follows.
+
+A volume's data only ever grows, until a vacuum writes it anew and raises the revision in its super block.  So a copy
+of the same revision is brought up to date by what it lacks, wherever it was interrupted; any other is made from the
+start, and takes the place of the old copy when it is whole.
+"""
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import attrs
+
+from weedtw.errors import Damaged, PeerError, StorageError
+from weedtw.formats.superblock import BASE_SIZE
+from weedtw.storage.audit import open_to_read, read_superblock
+from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there
+from weedtw.storage.names import VolumeFiles
+from weedtw.storage.recovery import open_files
+
+_COMPARED: Final = 64 * 1024  # bytes at the end of a copy that must be as they are there
+
+
+@attrs.frozen
+class Tail:
+    """A piece of a volume's data, from where it was asked for; `size` and `revision` are the volume's then."""
+
+    data: bytes
+    size: int
+    revision: int
+    offset_width: int
+
+
+Fetch = Callable[[int], Awaitable[Tail]]  # from an offset in bytes on
+
+
+@attrs.frozen
+class BackedUp:
+    """What a backup did: bytes that were copied, whether all of them, and the size now."""
+
+    copied: int
+    anew: bool
+    size: int
+
+
+async def back_up(files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable[[int], None]) -> BackedUp:
+    """Bring the copy in `files` up to date; raises what `fetch` does, and StorageError."""
+    ops = FileOps()
+    beside = files.dat + ".part"
+    first = await fetch(0)
+    try:
+        has = await _in_common(files.dat, first, fetch)
+        if has:
+            path, start = files.dat, has
+        else:
+            path, start = beside, await _in_common(beside, first, fetch)
+        size = await _append(path, start, first.revision, fetch, ops, moved)
+        if path == beside:
+            remove_if_there(ops, files.idx)  # of other data; it is made when the volume is opened
+            remove_if_there(ops, files.vif)
+            ops.rename(beside, files.dat)
+            ops.sync_folder(files.folder)
+    except OSError as error:
+        raise StorageError(str(error.filename or files.dat), error.strerror or str(error)) from error
+    opened = open_files(files, ops, offset_width=first.offset_width, now_ns=now_ns)
+    if opened.distrust:
+        raise StorageError(files.dat, opened.distrust)
+    return BackedUp(size - start, not has and not start, size)
+
+
+async def _in_common(path: str, first: Tail, fetch: Fetch) -> int:
+    """How much of a copy can be gone on with: all of it, or nothing."""
+    if not os.path.exists(path):
+        return 0
+    dat = open_to_read(path)
+    size = dat.size()
+    try:
+        revision = read_superblock(dat).compaction_revision
+    except Damaged:
+        return 0
+    begins_alike = dat.read(BASE_SIZE, 0) == first.data[:BASE_SIZE]
+    if revision != first.revision or not begins_alike or not BASE_SIZE <= size <= first.size:
+        return 0
+    start = max(0, size - _COMPARED)
+    theirs = await fetch(start)
+    return size if theirs.data[: size - start] == dat.read(size - start, start) else 0
+
+
+async def _append(
+    path: str, start: int, revision: int, fetch: Fetch, ops: FileOps, moved: Callable[[int], None]
+) -> int:
+    """Copy from `start` on; the size then."""
+    dat = DiskFile(ops, path, os.O_RDWR | os.O_CREAT)
+    if start < dat.size():
+        ops.truncate(dat.fd, start)
+    at = start
+    while True:
+        tail = await fetch(at)
+        if tail.revision != revision:
+            raise PeerError("", "the volume was vacuumed meanwhile; back it up again")
+        if not tail.data:
+            break
+        dat.write([tail.data], at)
+        at += len(tail.data)
+        moved(len(tail.data))
+    dat.sync()
+    return at
