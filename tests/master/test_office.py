@@ -67,6 +67,20 @@ class OfficeTests(LoggedTestCase):
         self.ledger.lose_lead(successor)
         self.node.is_now("follower", term, "other")
 
+    def test_leads_are_counted(self) -> None:
+        """One that ends and begins anew counts too, when a master cannot keep it."""
+        for term, leader, changes in (
+            (1, None, 0),
+            (1, "a", 0),  # the first
+            (1, None, 0),
+            (1, "a", 0),  # it was merely not heard of
+            (2, "b", 1),
+            (3, None, 1),
+            (4, "b", 2),
+        ):
+            self.node.is_now("follower", term, leader)
+            self.assertEqual(self.office.leader_changes, changes, (term, leader))
+
     def test_what_was_seen_is_written_down_in_this_order(self) -> None:
         """Volume ids before anybody can ask for new ones, keys before the first is given out, then the servers."""
         wire = Wire(self.hub)

@@ -59,7 +59,7 @@ def _of_consensus(ledger: RaftLedger, office: Office) -> Iterator[Gauge]:
     yield gauge("weedtw_raft_failed", "1 once it has stopped taking part.", status.failed is not None)
     yield gauge("weedtw_raft_voters", "Masters that have a vote.", len(voters))
     yield gauge("weedtw_raft_voters_reached", "Those of them that are connected, itself included.", reached)
-    yield count("weedtw_raft_leader_changes_total", "How often another master came to lead.", office.leader_changes)
+    yield count("weedtw_raft_leader_changes_total", "How often a new lead began.", office.leader_changes)
     yield count("weedtw_raft_fsyncs_total", "Writes to the log's disk, each with its fsync.", node.saves)
     yield count("weedtw_raft_fsync_seconds_total", "Seconds that these took.", node.saving_seconds)
 

@@ -30,8 +30,8 @@ class Office:
     cluster: Cluster
     heartbeats: Heartbeats
     since: float | None = None  # when this master came to lead, on the clock; None while it does not
-    leader_changes: int = 0  # how often another master has come to lead since the start
-    _leader: str | None = None  # the last that was known
+    leader_changes: int = 0  # how often a lead has ended and another begun since the start, be it the same master's
+    _lead: tuple[str, int] | None = None  # the last leader that was known, and its term
     _term: int | None = None  # of the lead that was taken
     _seen: tuple[object, ...] = ()
 
@@ -42,9 +42,9 @@ class Office:
     def _changed(self, changed: Changed) -> None:
         status = changed.status
         leads = status.role == Leader.name and status.failed is None
-        if status.leader is not None and status.leader != self._leader:
-            self.leader_changes += self._leader is not None
-            self._leader = status.leader
+        if status.leader is not None and self._lead != (status.leader, status.term):
+            self.leader_changes += self._lead is not None
+            self._lead = status.leader, status.term
         if leads and self._term != status.term:
             self._term, self.since = status.term, self.cluster.clock.seconds()
             self.cluster.keys.drop()
