@@ -272,6 +272,16 @@ class ChangeRefused(WeedError):
         return self.reason
 
 
+class Locked(WeedError):
+    """Somebody else holds the admin lock; wait for them, or for the lock to expire when they have died."""
+
+    holder: str
+    left: float  # seconds until the lock expires unless it is renewed
+
+    def __str__(self) -> str:
+        return f"the admin lock is held by {self.holder} (for {self.left:.0f} s more, unless it is renewed)"
+
+
 class InvariantBroken(WeedError):
     """What consensus guarantees is not so: a bug, or a disk that lost what it had stored.  The node stops."""
 
@@ -360,6 +370,18 @@ class Forbidden(WeedError):
 
     def __str__(self) -> str:
         return f"{self.address or 'this client'} is not in the white list of this server (--whiteList)"
+
+
+class ForeignOrigin(WeedError):
+    """A browser asks at the wish of another origin's page, or knows this server by a name that it has not."""
+
+    origin: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.origin or 'an unnamed origin'} is not an origin of this server; name the server in the browser "
+            "by its address, and send what other sites' pages want through a program of their own"
+        )
 
 
 class RangeNotSatisfiable(WeedError):

@@ -65,6 +65,7 @@ class Site(server.Site):
         self.protocols = dict(protocols)
         self.room = room
         self.stopping = False
+        self.names: frozenset[str] = frozenset()  # hosts by which browsers may know this server, in lower case
         self.hot: Hot | None = None  # the hot path, when there is one
         self.traffic = traffic
         self._admission = admission

@@ -1,11 +1,11 @@
-"""Who may do what: a white list of addresses and networks.  An empty list lets everybody in.
+"""Who may do what: a white list of addresses and networks.  An empty list lets everybody in, but no foreign page.
 
     @app.route("/dir/assign")
     @endpoint
     @guarded
     async def dir_assign(self, request: Request) -> bytes: ...
 
-`guarded` asks the `white_list` attribute of the object the endpoint belongs to.
+`guarded` asks the `white_list` attribute of the object the endpoint belongs to, and refuses foreign origins.
 """
 
 import functools
@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 import attrs
 
 from weedtw.errors import ConfigError, Forbidden
+from weedtw.http.origins import check_origin
 from weedtw.http.requests import Request
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,13 +83,14 @@ _Result = TypeVar("_Result")
 def guarded(
     method: Callable[Concatenate[_Self, Request, _Arguments], Awaitable[_Result]],
 ) -> Callable[Concatenate[_Self, Request, _Arguments], Coroutine[Any, Any, _Result]]:
-    """Let only clients of `self.white_list` reach an endpoint; stands under `@endpoint`."""
+    """Let only clients of `self.white_list` reach an endpoint, at no other site's wish; stands under `@endpoint`."""
 
     @functools.wraps(method)
     async def check_first(
         self: _Self, request: Request, *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Result:
         self.white_list.check(request)
+        check_origin(request, request.channel.site.names)
         return await method(self, request, *args, **kwargs)
 
     return cast(Callable[Concatenate[_Self, Request, _Arguments], Coroutine[Any, Any, _Result]], check_first)

@@ -20,6 +20,7 @@ from twisted.web.http import RESPONSES
 from weedtw.errors import BadMessage
 from weedtw.http.accept import accepts_gzip
 from weedtw.http.head import END, RequestHead, parse_head
+from weedtw.http.origins import may_be_browser
 from weedtw.http.requests import SERVER
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 
@@ -59,6 +60,7 @@ class Meaning:
     takes_gzip: bool
     names: frozenset[bytes]  # of the lines that may have an effect, in lower case
     fields: dict[bytes, str]  # their values, by lower-case name
+    from_browser: bool = False  # perhaps: so where pages of others must not do it, the other way has to look
 
     @classmethod
     def of(cls, head: RequestHead) -> "Meaning | None":
@@ -71,7 +73,8 @@ class Meaning:
             return None  # one that is repeated
         takes_gzip = accepts_gzip(fields.get(b"accept-encoding"))
         with_effect = {name: value for name, value in fields.items() if name not in _WITHOUT_EFFECT}
-        return cls(takes_gzip, frozenset(with_effect) if with_effect else PLAIN, with_effect)
+        names = frozenset(with_effect) if with_effect else PLAIN
+        return cls(takes_gzip, names, with_effect, may_be_browser(fields))
 
 
 class Later:

@@ -39,6 +39,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.CollectionNotFound: 400,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
+    errors.ForeignOrigin: 403,
     errors.NotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.NoRoom: 406,
@@ -46,6 +47,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.VolumeExists: 409,
     errors.NotEmpty: 409,
     errors.ChangeRefused: 409,  # whether it may be possible later stands in its reason
+    errors.Locked: 423,
     errors.PreconditionFailed: 412,
     errors.RangeNotSatisfiable: 416,
     errors.StorageError: 500,

@@ -59,7 +59,8 @@ TIMES = {
     b"/col/delete": Times(120.0),
 }
 
-_NOT_SENT = HOP_BY_HOP | {b"x-forwarded-for", MARK.lower()}
+_BROWSERS = frozenset({b"origin", b"referer", b"sec-fetch-site", b"user-agent"})  # looked at here, of another host
+_NOT_SENT = HOP_BY_HOP | _BROWSERS | {b"x-forwarded-for", MARK.lower()}
 _NOT_RELAYED = HOP_BY_HOP | {b"date", b"server"}  # the last two are told by whoever answers
 
 

@@ -54,6 +54,8 @@ class HotIds:
         _, assign, query, volume = line.groups()
         if assign is None and self.guarded and b"fileId=" in line[0]:
             return None  # it may be that a token belongs to the answer
+        if assign is not None and meaning.from_browser:
+            return None  # it may be at the wish of another site's page
         try:
             said = self._look_up(int(volume)) if assign is None else self._assign(query)
         except WeedError:

@@ -170,6 +170,7 @@ class MasterService(Service):
             now=time.time,
             traffic=Traffic(kind_of, HOT_WIDTH),
         )
+        self._site.names = frozenset({config.ip.lower()})
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,

@@ -31,6 +31,7 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.metrics import Gauge, Metrics
+from weedtw.http.origins import check_origin, is_admin
 from weedtw.http.pages import Cell, Link, Mark, Simple
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
@@ -138,6 +139,7 @@ class VolumeService(Service):
             now=time.time,
             traffic=Traffic(kind_of, HOT_WIDTH),
         )
+        self._site.names = frozenset({config.ip.lower(), config.public_url.rpartition(":")[0].lower()}) - {""}
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
@@ -179,6 +181,9 @@ class VolumeService(Service):
 
     def _admit(self, request: Request) -> int | None:
         assert self._api is not None
+        assert self._site is not None
+        if is_admin(request.path):
+            check_origin(request, self._site.names)
         return self._api.admit(request)
 
     def _let_go(self) -> None:
