@@ -24,7 +24,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
-OF_OTHERS = {"--data-binary"}  # options of curl
+OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build"}  # options of curl, useradd, systemctl, docker
 TOOLS = (  # their source names their options
     os.path.join("tests", "sim", "__main__.py"),
     os.path.join("bench", "raft.py"),

@@ -14,6 +14,7 @@ from twisted.application.service import MultiService
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from weedtw.cli.notify import Supervisor
 from weedtw.errors import WeedError
 
 
@@ -57,6 +58,7 @@ class Daemon(MultiService):
         self._reactor = reactor
         self._stopped_by = 0  # the signal that came while the services started
         self._is_stopping = False
+        self._supervisor = Supervisor(reactor)
         for service in services:
             service.setServiceParent(self)
 
@@ -85,8 +87,19 @@ class Daemon(MultiService):
         crash to what started it.
         """
         _on_signals(self._stop)
+        self._supervisor.ready()
         if self._stopped_by:
             self._stop(self._stopped_by)
+
+    def stopService(self) -> Any:
+        """Stop the services, last first; a Deferred."""
+        self._supervisor.stopping()
+        stopped = super().stopService()  # type: ignore[no-untyped-call]
+        return stopped.addBoth(self._ended)
+
+    def _ended(self, result: object) -> object:
+        self._supervisor.stopped()
+        return result
 
     def _stop_soon(self, number: int, *_: object) -> None:
         """Between the first service's start and the reactor's there is nothing yet that could be stopped."""

@@ -37,7 +37,8 @@ _FOLDERS = {
     "backup": "copy a volume from a running server, and later what was added",
     "inspect": "show what is in a .dat, .idx or .vif file",
 }
-COMMANDS = {**_FILES, **_CLUSTER, **_FOLDERS}
+_SHELL = {"completion": "print a script with which a shell completes commands and options"}
+COMMANDS = {**_FILES, **_CLUSTER, **_FOLDERS, **_SHELL}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
 _ELSEWHERE = (
@@ -150,7 +151,7 @@ def _overview() -> str:
         ("Files", _FILES),
         ("Cluster", _CLUSTER),
         ("Folders of volumes", _FOLDERS),
-        ("Help", _OTHERS),
+        ("Help", {**_SHELL, **_OTHERS}),
     ):
         lines += ["", f"{title}:", *(f"  {name:<10} {text}" for name, text in group.items())]
     lines += ["", "weedtw help COMMAND explains one of them; weedtw --version prints the version."]
