@@ -24,7 +24,8 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
-OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build"}  # options of curl, useradd, systemctl, docker
+# options of curl, useradd, systemctl and docker
+OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build"}
 TOOLS = (  # their source names their options
     os.path.join("tests", "sim", "__main__.py"),
     os.path.join("bench", "raft.py"),
