@@ -17,6 +17,7 @@ from weedtw.master.api import MasterApi
 from weedtw.master.clusterapi import ClusterApi
 from weedtw.volume.admin import Admin
 from weedtw.volume.api import Api
+from weedtw.volume.transfer import Transfer
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCUMENTS = (
@@ -120,6 +121,7 @@ class DocumentTests(SynchronousTestCase):
     def test_endpoints(self) -> None:
         described = text_of(os.path.join("docs", "http_api.md"))
         apps = ((MasterApi.app, ""), (ClusterApi.app, "/cluster"), (Api.app, ""), (Admin.app, "/admin"))
+        apps = (*apps, (Transfer.app, "/admin/copy"))
         for app, prefix in apps:
             for path in paths(app, prefix):
                 self.assertRegex(described, rf"(?<![\w/]){re.escape(path)}(?![\w/])", f"{path} is not described")

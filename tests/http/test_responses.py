@@ -53,6 +53,7 @@ LIKELY = {
     errors.TooBusy("too much is uncommitted"): 503,
     errors.MaybeCommitted(7, "the leader has changed"): 503,
     errors.ChangeRefused("b is no member"): 409,
+    errors.Locked("weedtw shell on a", 12.0): 423,
     errors.StoreFailed("/d/raft.db", "I/O error"): 500,
     errors.VolumeFull("/d/1.dat", "32 GB"): 507,
 }

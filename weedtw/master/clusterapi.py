@@ -16,6 +16,7 @@ from weedtw.master.cluster import Cluster
 from weedtw.master.consensus import RaftLedger
 from weedtw.master.entry import Entrance
 from weedtw.master.forward import Forwarder, led
+from weedtw.master.lock import EXPIRES, AdminLocks
 from weedtw.master.members import Members
 from weedtw.topology.state import ForgetServer
 
@@ -32,6 +33,10 @@ class ClusterApi:
     members: Members
     forwarder: Forwarder
     white_list: WhiteList
+    locks: AdminLocks = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.locks = AdminLocks(self.cluster)
 
     @app.route("/status", methods=["GET", "POST", "PUT"])  # as all that reads in SeaweedFS
     @endpoint
@@ -65,6 +70,36 @@ class ClusterApi:
             raise BadRequest(f"no volume server {address} belongs to the cluster")
         self.cluster.topology.forget(address)
         return json_response(request, {"forgotten": address})
+
+    # -------------------------------------------------------------- the admin lock
+
+    @app.route("/lock", methods=["GET"])
+    @endpoint
+    @guarded
+    @led
+    async def lock_status(self, request: Request) -> bytes:
+        """Who holds the admin lock, and for how many seconds yet."""
+        locks = self.locks
+        return json_response(request, {"holder": locks.held.holder, "seconds": round(locks.left, 1)})
+
+    @app.route("/lock", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def take_lock(self, request: Request) -> bytes:
+        """Take the admin lock, or renew it with its token."""
+        asked = params(request)
+        token = await uninterrupted(self.locks.take(asked.required("holder"), asked.text("token")))
+        return json_response(request, {"token": token, "seconds": EXPIRES})
+
+    @app.route("/unlock", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def unlock(self, request: Request) -> bytes:
+        """Let the admin lock go."""
+        await uninterrupted(self.locks.release(params(request).required("token")))
+        return json_response(request, {})
 
     # -------------------------------------------------------------- the masters
 

@@ -84,6 +84,7 @@ def _remove_rest(files: VolumeFiles, ops: FileOps) -> None:
         files.vif,
         *(path + ".tmp" for path in (files.dat, files.idx, files.vif)),
         *files.kept(),
+        files.arriving,
         files.gone,
     ]
     for path in paths:

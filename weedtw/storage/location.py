@@ -117,6 +117,8 @@ class DiskLocation:
     def _is_usable(self, files: VolumeFiles) -> bool:
         if is_leaving(files) or not any(map(os.path.exists, (files.dat, files.idx, files.vif))):
             return False
+        if os.path.exists(files.arriving) and not os.path.exists(files.dat):
+            return False  # a copy was coming in, see `incoming`; it goes on when somebody asks for it again
         if os.path.exists(files.note):
             self.report(files, "a copy of this volume was under way (.note); it is not complete")
             return False
@@ -169,6 +171,15 @@ class DiskLocation:
         self.volumes[volume_id] = volume
         self._mark(volume)
         return volume
+
+    def adopt(self, files: VolumeFiles) -> Volume:
+        """Open a volume whose files have come in; raises StorageError."""
+        opened = self._open(files)
+        if isinstance(opened, StorageError):
+            raise opened
+        self.volumes[opened.id] = opened
+        self._mark(opened)
+        return opened
 
     def report(self, files: VolumeFiles, reason: str) -> None:
         """Note that a volume is here and not served."""

@@ -10,6 +10,7 @@ and, made by this program alone:
 
     BASE.dat.cut-N  BASE.idx.cut-N  BASE.vif.cut-N   what a repair took away
     BASE.lmdb-REVISION/   the needle map, derived from the index
+    BASE.dat.copying   a copy that comes in from another server, not whole yet
     BASE.dat.gone   the volume was deleted, but its files are not all gone yet
 """
 
@@ -99,6 +100,10 @@ class VolumeFiles:
     @property
     def gone(self) -> str:
         return self._beside_dat(".dat.gone")
+
+    @property
+    def arriving(self) -> str:
+        return self._beside_dat(".dat.copying")
 
     @property
     def sorted_idx(self) -> str:

@@ -193,6 +193,29 @@ class Store:
         self._tell("added", volume.info())
         return volume
 
+    def require_absent(self, volume_id: int) -> None:
+        """Raise VolumeExists when there is a volume of that id here, served or not."""
+        volume = self.at_hand(volume_id)
+        if volume is not None:
+            raise VolumeExists(volume.files.dat, f"volume {volume_id} is there already")
+        for problem in self.problems:
+            if problem.volume_id == volume_id and os.path.exists(problem.path):
+                raise VolumeExists(problem.path, f"volume {volume_id} is there already, but not served")
+
+    def adopt(self, location: DiskLocation, files: VolumeFiles) -> Volume:
+        """Serve a volume whose files are whole now; raises VolumeExists and StorageError."""
+        with self._lock:
+            self.require_absent(files.volume_id)
+            volume = location.adopt(files)
+            volume.on_change = self._volume_changed
+        self._tell("added", volume.info())
+        return volume
+
+    def roomiest(self, volume_id: int, disk_type: str | None) -> DiskLocation:
+        """The folder with most room for volumes; raises NoRoom and VolumeExists."""
+        with self._lock:
+            return self._place(volume_id, disk_type)
+
     def _place(self, volume_id: int, disk_type: str | None) -> DiskLocation:
         """Where a new volume goes."""
         for problem in self.problems:

@@ -10,7 +10,7 @@ that the volume is as it was.
 
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
@@ -371,14 +371,23 @@ class Volume:
         with self._telling():
             self._sync(self._commits.wrote())
 
-    def set_read_only(self, reason: str | None, *, cause: Cause = "operator", persist: bool = False) -> None:
+    def set_read_only(
+        self,
+        reason: str | None,
+        *,
+        cause: Cause = "operator",
+        persist: bool = False,
+        note: Mapping[str, object] | None = None,
+    ) -> None:
         """Take no more writes for that reason, or no longer refuse them for that cause when None.
 
-        With `persist` it is so at the next start as well.  Raises StorageError when that cannot be written down.
+        With `persist` it is so at the next start as well; `note` stands in the .vif as long as it is.  Raises
+        StorageError when that cannot be written down.
         """
         with self._telling(), self.lock:
             if persist and self.vif.read_only != (reason is not None):
-                vif = attrs.evolve(self.vif, read_only=reason is not None)
+                others = {name: value for name, value in self.vif.others.items() if not name.startswith("weedtw")}
+                vif = attrs.evolve(self.vif, read_only=reason is not None, others={**others, **(note or {})})
                 try:
                     write_whole(self.ops, self.files.vif, vif.render().encode())
                 except OSError as error:

@@ -89,7 +89,29 @@ class ForgetServer:
     address: str
 
 
-Command = AllocateVolumeIds | FinishVolumes | RaiseVolumeIds | ExtendKeys | RaiseKeys | RegisterServer | ForgetServer
+@attrs.frozen
+class TakeLock:
+    """Somebody takes the admin lock, or with an empty `token` lets it go; the result is the AdminLock from then on.
+
+    Nothing changes unless `instead_of` is the token that holds now, "" for none: of two who try one gets it.  When a
+    holder that has died may be replaced is for the leader to say, which has a clock.
+    """
+
+    token: str
+    holder: str
+    instead_of: str
+
+
+Command = (
+    AllocateVolumeIds
+    | FinishVolumes
+    | RaiseVolumeIds
+    | ExtendKeys
+    | RaiseKeys
+    | RegisterServer
+    | ForgetServer
+    | TakeLock
+)
 
 _COMMANDS: Mapping[str, type[Any]] = {
     "allocate_volume_ids": AllocateVolumeIds,
@@ -99,6 +121,7 @@ _COMMANDS: Mapping[str, type[Any]] = {
     "raise_keys": RaiseKeys,
     "register_server": RegisterServer,
     "forget_server": ForgetServer,
+    "take_lock": TakeLock,
 }
 _NAMES = {kind: name for name, kind in _COMMANDS.items()}
 
@@ -145,6 +168,14 @@ class RegisteredServer:
 
 
 @attrs.frozen
+class AdminLock:
+    """Who may change how volumes lie; nobody when the token is empty."""
+
+    token: str = ""  # known to the holder alone
+    holder: str = ""  # for people: who, and where
+
+
+@attrs.frozen
 class ClusterState:
     """The agreed state.  `servers` is by address and must not be changed in place."""
 
@@ -152,6 +183,7 @@ class ClusterState:
     key_high_water: int = 0  # keys up to here may have been issued
     servers: Mapping[str, RegisteredServer] = attrs.Factory(dict)
     growing: tuple[int, ...] = ()  # ids of volumes that may be half made, rising
+    lock: AdminLock = AdminLock()
 
     def apply(self, command: Command) -> tuple["ClusterState", Any]:
         """The state after `command`, and the command's result; raises what the command's docstring names."""
@@ -214,6 +246,13 @@ def _forget_server(state: ClusterState, command: ForgetServer) -> tuple[ClusterS
     return attrs.evolve(state, servers=others), len(others) < len(state.servers)
 
 
+def _take_lock(state: ClusterState, command: TakeLock) -> tuple[ClusterState, AdminLock]:
+    if command.instead_of != state.lock.token:
+        return state, state.lock
+    lock = AdminLock(command.token, command.holder if command.token else "")
+    return attrs.evolve(state, lock=lock), lock
+
+
 _APPLY: Mapping[type, Callable[..., tuple[ClusterState, Any]]] = {
     AllocateVolumeIds: _allocate_volume_ids,
     FinishVolumes: _finish_volumes,
@@ -222,6 +261,7 @@ _APPLY: Mapping[type, Callable[..., tuple[ClusterState, Any]]] = {
     RaiseKeys: _raise_keys,
     RegisterServer: _register_server,
     ForgetServer: _forget_server,
+    TakeLock: _take_lock,
 }
 
 
@@ -230,8 +270,10 @@ _APPLY: Mapping[type, Callable[..., tuple[ClusterState, Any]]] = {
 
 def dump_state(state: ClusterState) -> str:
     """The whole state as one line of JSON, servers in the order of their addresses."""
+    lock = {"lock": attrs.asdict(state.lock)} if state.lock.token else {}  # earlier versions know of none
     return json.dumps(
         {
+            **lock,
             "max_volume_id": state.max_volume_id,
             "key_high_water": state.key_high_water,
             "servers": [attrs.asdict(state.servers[address]) for address in sorted(state.servers)],
@@ -248,7 +290,9 @@ def load_state(text: str) -> ClusterState:
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ValueError("the servers are not a list")
     servers = {server.address: server for server in (_instance(RegisteredServer, entry) for entry in listed)}
-    state: ClusterState = _instance(ClusterState, {**parsed, "servers": servers})
+    told = parsed.pop("lock", {"token": "", "holder": ""})  # what earlier versions wrote has none
+    lock = _instance(AdminLock, told) if isinstance(told, dict) else told
+    state: ClusterState = _instance(ClusterState, {**parsed, "servers": servers, "lock": lock})
     return state
 
 
@@ -264,6 +308,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "key_high_water": lambda value: type(value) is int,
     "count": lambda value: type(value) is int,
     "upto": lambda value: type(value) is int,
+    "lock": lambda value: isinstance(value, AdminLock),
     "servers": lambda value: isinstance(value, dict),
     "uuids": lambda value: isinstance(value, list) and all(isinstance(entry, str) for entry in value),
     "ids": lambda value: isinstance(value, list) and all(type(entry) is int for entry in value),

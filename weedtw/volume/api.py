@@ -2,7 +2,7 @@
 
     GET HEAD POST PUT DELETE OPTIONS   /VID,FID   /VID,FID.ext   /VID/FID   /VID/FID.ext   /VID/FID/name.ext
     GET                                / /ui/index.html /status /healthz /readyz /metrics /favicon.ico
-    GET POST                           /admin/…, see `admin`
+    GET POST                           /admin/copy/…, see `transfer`; /admin/…, see `admin`
 
 What a request says is read here, what it does is done in `needles`, `represent` and `serving`; requests for
 volumes that are elsewhere go to `proxy`.
@@ -46,6 +46,7 @@ from weedtw.volume.record import open_for_reader
 from weedtw.volume.represent import Representer
 from weedtw.volume.serving import Server
 from weedtw.volume.status import status_value
+from weedtw.volume.transfer import Transfer
 from weedtw.volume.upload import FORM_SLACK, Offer, read_offer
 
 METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
@@ -77,11 +78,13 @@ class Api:
     rescued_reads: int = attrs.field(default=0, init=False)  # those of them that another copy answered
     agreement: Agreement = attrs.field(init=False)
     _admin: IResource = attrs.field(init=False)
+    _transfer: IResource = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         replicator = self.needles.replicator
         self.agreement = Agreement(self.store, self.run, self.proxy.peers, replicator, self.needles.clock)
         self._admin = Admin(self.store, self.run, self.call, self.agreement).app.resource()
+        self._transfer = Transfer(self.store, self.run, self.proxy.peers).app.resource()
 
     def resource(self) -> IResource:
         """What the site serves."""
@@ -236,6 +239,11 @@ class Api:
         return json_response(request, {"size": size or 0}, 404 if size is None else 202)
 
     # ------------------------------------------------------------- the server
+
+    @app.route("/admin/copy/", branch=True)
+    def transfers(self, _request: IRequest) -> IResource:
+        """The endpoints that bring copies of volumes here."""
+        return self._transfer
 
     @app.route("/admin/", branch=True)
     def admin(self, _request: IRequest) -> IResource:

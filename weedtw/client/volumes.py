@@ -1,0 +1,270 @@
+"""The steps by which volumes are copied, moved, deleted, marked and compared, each of which may be run again.
+
+Whoever dies in between, nothing is lost: a copy that comes in is no volume before it is whole and the same as the
+other one, and a copy is deleted only when it still is what it was when another one was found to be the same.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.python.failure import Failure
+
+from weedtw.client.inventory import Inventory, fetch
+from weedtw.client.masters import Masters
+from weedtw.client.wire import Wire
+from weedtw.errors import ChangeRefused, PeerError, Unavailable, WeedError
+from weedtw.formats.idx import unpack_rows
+from weedtw.http.agent import PeerAgent, make_agent
+
+Progress = Callable[[int, int], None]  # told of the bytes that have come, and of how many there are
+
+LONG: Final = 24 * 3600.0  # seconds for a volume to be copied
+SUM_WITHIN: Final = 3600.0  # seconds to read a volume through
+TAKEN_UP_WITHIN: Final = 30.0  # seconds for the leader to hear of a copy
+_POLL: Final = 0.5  # seconds
+_MARGIN: Final = 120 * 10**9  # nanoseconds before a copy was begun that are compared after it
+_SAME: Final = ("size", "indexSize", "revision", "sum")
+_MOST_ROWS: Final = 1 << 32  # bytes
+
+
+@attrs.frozen
+class Difference:
+    """What two copies of a volume do not have in common."""
+
+    volume_id: int
+    first: str  # "host:port"
+    second: str
+    only_first: int  # files
+    only_second: int
+    unlike: int  # files of another size
+
+    @property
+    def count(self) -> int:
+        """How many files it is about."""
+        return self.only_first + self.only_second + self.unlike
+
+
+@attrs.define(eq=False)
+class Volumes:
+    """Works on the volumes of one cluster."""
+
+    masters: Masters
+    wire: Wire
+    reactor: Any
+    own: PeerAgent | None = None
+
+    @classmethod
+    def at(cls, masters: Iterable[str], reactor: Any, patience: float = 15.0) -> "Volumes":
+        """With connections of its own; raises BadRequest for what is no address."""
+        agent = make_agent(reactor, connect_timeout=3.0)
+        wire = Wire(agent.agent, reactor, 30.0, 60.0)
+        return cls(Masters.at(masters, wire, reactor, patience), wire, reactor, agent)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self.own is not None:
+            await self.own.close()
+
+    async def inventory(self) -> Inventory:
+        """Who holds what, as the leader says; raises Unavailable, PeerError."""
+        return await fetch(self.masters)
+
+    # -------------------------------------------------------------- copying
+
+    async def add_copy(self, volume_id: int, source: str, target: str, progress: Progress | None = None) -> str:
+        """Make one copy more of a volume that is short of some; what became of it, in words.
+
+        Raises WeedError; what has come by then stays on the target, and is gone on with the next time.
+        """
+        since = int(time.time() * 1e9) - _MARGIN
+        if await self._state(target, volume_id) is None:
+            await self._take(volume_id, source, target, progress)
+        if not await self._taken_up(volume_id, target):
+            found = await self.inventory()
+            if (volume_id, target) in found.quarantined:
+                await self._release_same(volume_id, source, target)
+                return "is not needed: all its copies have come back"
+            raise Unavailable(f"{target} has its copy of volume {volume_id}, and the leader has not heard of it yet")
+        found = await self.inventory()
+        copies = found.copies_of(volume_id)
+        if len(copies) >= copies[0][1].replication.copies:
+            await self._agree(volume_id, source, target, since)
+        return "is there"
+
+    async def move(self, volume_id: int, source: str, target: str, progress: Progress | None = None) -> str:
+        """Move a copy from one server to another; what became of it, in words.
+
+        The volume is copied while it is written to; then it takes no more writes, the rest is copied, both are
+        compared, and the first is deleted.  Raises WeedError.  When it was interrupted, the same again ends it.
+        """
+        here, there = await self._state(source, volume_id), await self._state(target, volume_id)
+        if here is None:
+            if there is None:
+                raise ChangeRefused(f"neither {source} nor {target} has a copy of volume {volume_id}")
+            return "was moved already"
+        if there is not None:
+            found = await self.inventory()
+            if found.quarantined.isdisjoint({(volume_id, target), (volume_id, source)}):
+                raise ChangeRefused(f"{target} has a copy of volume {volume_id} already")
+            await self.post(source, "/admin/copy/freeze", volume_id)
+        else:
+            await self._bring(volume_id, source, target, progress)
+        await self._release_same(volume_id, target, source)
+        if not await self._taken_up(volume_id, target):
+            raise Unavailable(f"volume {volume_id} is on {target}, and the leader has not heard of it yet")
+        return "is moved"
+
+    async def _bring(self, volume_id: int, source: str, target: str, progress: Progress | None) -> None:
+        """The part of a move that may be taken back."""
+        try:
+            await self._take(volume_id, source, target, progress, mount=False)
+            await self.post(source, "/admin/copy/freeze", volume_id)
+            await self._take(volume_id, source, target, progress)
+        except (WeedError, CancelledError):
+            try:
+                if await self._state(target, volume_id) is None:
+                    await self.post(source, "/admin/copy/thaw", volume_id)
+            except WeedError as error:
+                raise Unavailable(
+                    f"volume {volume_id} is left read-only on {source}: {error}; the same command again goes on"
+                ) from error
+            raise
+
+    async def _take(
+        self, volume_id: int, source: str, target: str, progress: Progress | None, *, mount: bool = True
+    ) -> None:
+        async def look() -> None:
+            answer = await self.wire.json(target, "/admin/copy/progress", {"volume": str(volume_id)}, within=5.0)
+            if progress is not None and answer.get("size"):
+                progress(int(answer["bytes"]), int(answer["size"]))
+
+        def not_seen(failure: Failure) -> None:
+            failure.trap(WeedError)  # the copying itself tells what is wrong
+
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(look()).addErrback(not_seen))
+        loop.clock = self.reactor
+        if progress is not None:
+            loop.start(_POLL, now=False)
+        try:
+            query = {"from": source, "mount": "true" if mount else "false"}
+            await self.post(target, "/admin/copy/take", volume_id, query, within=LONG)
+        finally:
+            if loop.running:
+                loop.stop()
+
+    async def _release_same(self, volume_id: int, kept: str, released: str) -> None:
+        """Delete the copy at `released` if that at `kept` is the same, byte by byte; else raise ChangeRefused."""
+        states = []
+        for server in (released, kept):
+            query = {"volume": str(volume_id), "sum": "true"}
+            states.append(await self.wire.json(server, "/admin/copy/state", query, within=SUM_WITHIN))
+        first, second = states
+        if any(first[name] != second[name] for name in _SAME):
+            raise ChangeRefused(
+                f"volume {volume_id} is not the same on {released} and {kept}, so neither is deleted; "
+                f"look at both with volume.check.disk, and delete one with volume.delete"
+            )
+        query = {name: str(first[name]) for name in ("size", "indexSize", "revision")}
+        await self.post(released, "/admin/copy/release", volume_id, query, within=60.0)
+
+    async def _taken_up(self, volume_id: int, server: str) -> bool:
+        """Wait until the leader counts that copy; False when it does not."""
+        for _ in range(int(TAKEN_UP_WITHIN / _POLL)):
+            found = await self.inventory()
+            if server in {holder.url for holder, _ in found.copies_of(volume_id)}:
+                return True
+            if (volume_id, server) in found.quarantined:
+                return False
+            await deferLater(self.reactor, _POLL)
+        return False
+
+    async def _agree(self, volume_id: int, first: str, second: str, since: int) -> int:
+        changed = 0
+        for one, other in ((second, first), (first, second)):
+            answer = await self.post(
+                one, "/admin/volume/agree", volume_id, {"with": other, "since": str(max(1, since))}, within=600.0
+            )
+            changed += int(answer.get("changed", 0))
+        return changed
+
+    async def _state(self, server: str, volume_id: int) -> Any:
+        """What the copy on a server is; None when it has none."""
+        try:
+            return await self.wire.json(server, "/admin/copy/state", {"volume": str(volume_id)})
+        except PeerError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    # -------------------------------------------------------------- the rest
+
+    async def delete(self, volume_id: int, server: str) -> None:
+        """Delete the copy on a server, with all its files."""
+        await self.post(server, "/admin/delete_volume", volume_id, within=60.0)
+
+    async def mark(self, volume_id: int, server: str, *, writable: bool) -> None:
+        """Have a copy take writes, or none."""
+        await self.post(server, f"/admin/volume/{'writable' if writable else 'readonly'}", volume_id)
+
+    async def vacuum(self, threshold: float) -> None:
+        """Have the leader remove what is deleted from all volumes with that share (0 to 1) of it."""
+        query = {"garbageThreshold": f"{threshold:g}"}
+        await self._ask_leader("/vol/vacuum", query, within=LONG)
+
+    async def delete_collection(self, name: str) -> None:
+        """Delete a collection with all its files."""
+        await self._ask_leader("/col/delete", {"collection": name}, within=600.0)
+
+    async def compare(self, volume_id: int, first: str, second: str) -> Difference:
+        """Compare two copies by their indexes."""
+        ours, theirs = await self._live(first, volume_id), await self._live(second, volume_id)
+        return Difference(
+            volume_id,
+            first,
+            second,
+            only_first=len(ours.keys() - theirs.keys()),
+            only_second=len(theirs.keys() - ours.keys()),
+            unlike=sum(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()),
+        )
+
+    async def mend(self, found: Difference) -> int:
+        """Have both copies take over what is newer on the other; how many files were."""
+        return await self._agree(found.volume_id, found.first, found.second, 1)
+
+    async def _live(self, server: str, volume_id: int) -> dict[int, int]:
+        """The size of each file that is there, by key."""
+        reply = await self.wire.exchange("GET", server, "/admin/volume/index", {"volume": str(volume_id)})
+        if reply.status != 200:
+            raise await reply.error()
+        width = int(reply.header("X-Weedtw-Offset-Width") or 4)
+        rows = unpack_rows(await reply.body(_MOST_ROWS), width)
+        last = zip(rows.keys.tolist(), rows.offsets.tolist(), rows.sizes.tolist(), strict=True)
+        live: dict[int, int] = {}
+        for key, offset, size in last:
+            if offset and size >= 0:
+                live[key] = size
+            else:
+                live.pop(key, None)
+        return live
+
+    async def post(
+        self, server: str, path: str, volume_id: int, query: dict[str, str] | None = None, within: float = 30.0
+    ) -> Any:
+        """Ask a volume server to do something to a volume; raises WeedError."""
+        asked = {"volume": str(volume_id), **(query or {})}
+        reply = await self.wire.exchange("POST", server, path, asked, within=within)
+        if reply.status >= 300:
+            raise await reply.error()
+        return await reply.json()
+
+    async def _ask_leader(self, path: str, query: dict[str, str], within: float) -> None:
+        await self.masters.ask("/cluster/status", {})
+        master = self.masters.leader or self.masters.known[0]
+        reply = await self.wire.exchange("POST", master, path, query, within=within)
+        if reply.status >= 300:
+            raise await reply.error()
+        await reply.body(1 << 30)
