@@ -73,11 +73,13 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
     from twisted.internet.task import deferLater, react
 
     from weedtw.client import Client
+    from weedtw.config.security import found
 
     async def whole(reactor: Any) -> None:
         await deferLater(reactor, 0.0)  # the reactor minds signals from here on
         try:
-            client = Client(masters.split(","), reactor, patience=PATIENCE, **settings)
+            keys = found()
+            client = Client(masters.split(","), reactor, patience=PATIENCE, security=keys, **settings)
             try:
                 await work(client, report)
             finally:

@@ -23,6 +23,7 @@ from weedtw.client.sources import open_source, type_of_content
 from weedtw.client.status import ClusterStatus, cluster_status
 from weedtw.client.uploads import Upload, Uploaded
 from weedtw.client.wire import Wire
+from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.formats.fileid import FileId
 from weedtw.http.agent import PeerAgent, make_agent
 
@@ -60,6 +61,7 @@ class Client:
         answer_timeout: float = ANSWER,
         idle_timeout: float = IDLE,
         public: bool = False,
+        security: SecurityConfig = NO_SECURITY,
     ) -> None:
         self._reactor = reactor
         self._clock: IReactorTime = clock or reactor
@@ -67,7 +69,7 @@ class Client:
         self._public = public
         self._own: PeerAgent | None = None
         if agent is None:
-            self._own = make_agent(reactor, connect_timeout=_CONNECT)
+            self._own = make_agent(reactor, connect_timeout=_CONNECT, security=security)
             agent = self._own.agent
         self._wire = Wire(agent, self._clock, answer_timeout, idle_timeout)
         self._masters = Masters.at(masters, self._wire, self._clock, patience)

@@ -3,6 +3,7 @@
     [jwt.signing]                 key, expires_after_seconds      tokens for writing and deleting
     [jwt.signing.read]            key, expires_after_seconds      tokens for reading
     [guard]                       white_list                      as --whiteList
+    [cluster]                     secret                          what daemons have to know; weedtw's own
 
 It is looked for in the folder that -config_dir names, or else where SeaweedFS looks: in the folder of the start, in
 ~/.seaweedfs, /usr/local/etc/seaweedfs and /etc/seaweedfs.  Tables for parts that weedtw does not have may stand in
@@ -35,6 +36,7 @@ class SecurityConfig:
     write_seconds: int = 10  # for which a token is good
     read_key: str = attrs.field(default="", repr=False)
     read_seconds: int = 60
+    secret: str = attrs.field(default="", repr=False)  # what all daemons of the cluster know; "": nothing
     white_list: tuple[str, ...] = ()
     path: str = ""
     notes: tuple[str, ...] = ()  # what its owner should know
@@ -48,6 +50,12 @@ def find(config_dir: str | None) -> str | None:
     folders: Iterable[str] = FOLDERS if config_dir is None else (config_dir,)
     paths = (os.path.join(os.path.expanduser(folder), NAME) for folder in folders)
     return next((path for path in paths if os.path.exists(path)), None)
+
+
+def found() -> SecurityConfig:
+    """What a command is to know: the file where SeaweedFS looks for it, if it is there; raises ConfigError."""
+    path = find(None)
+    return NO_SECURITY if path is None else read(path)
 
 
 def read(path: str) -> SecurityConfig:
@@ -73,10 +81,11 @@ def parse(document: Mapping[str, Any], path: str) -> SecurityConfig:
                 "encryption between servers is not supported; take the table out, and keep the network to yourself"
             )
             raise ConfigError(f"{path}: [{family}]", reason)
-    unknown = document.keys() - _REFUSED - _ELSEWHERE - {"jwt", "guard"}
+    unknown = document.keys() - _REFUSED - _ELSEWHERE - {"jwt", "guard", "cluster"}
     if unknown:
         raise ConfigError(
-            f"{path}: {min(unknown)}", "unknown table; known are [jwt.signing], [jwt.signing.read], [guard]"
+            f"{path}: {min(unknown)}",
+            "unknown table; known are [jwt.signing], [jwt.signing.read], [guard], [cluster]",
         )
     jwt = _table(document, "jwt", path)
     for kind in jwt.keys() - _ELSEWHERE - {"signing"}:
@@ -93,6 +102,7 @@ def parse(document: Mapping[str, Any], path: str) -> SecurityConfig:
         write_seconds=write_seconds,
         read_key=read_key,
         read_seconds=read_seconds,
+        secret=_secret(_table(document, "cluster", path), path),
         white_list=_white_list(_table(document, "guard", path), path),
         path=path,
         notes=tuple(
@@ -126,6 +136,21 @@ def _key(table: Mapping[str, Any], where: str, seconds: int) -> tuple[str, int]:
     if type(lasts) is not int or not 1 <= lasts <= 31_536_000:
         raise ConfigError(f"{where}expires_after_seconds", f"{lasts!r} is not a number of seconds from 1 to 31536000")
     return key, lasts
+
+
+def _secret(table: Mapping[str, Any], path: str) -> str:
+    unknown = table.keys() - {"secret"}
+    if unknown:
+        raise ConfigError(f"{path}: [cluster] {min(unknown)}", "unknown; known is secret")
+    secret = table.get("secret", "")
+    if not isinstance(secret, str):
+        raise ConfigError(f"{path}: [cluster] secret", "not a text")
+    if _is_short(secret):
+        raise ConfigError(
+            f"{path}: [cluster] secret",
+            f"has less than {_SHORT} bytes, and could be guessed; make one with head -c 32 /dev/urandom | base64",
+        )
+    return secret
 
 
 def _white_list(guard: Mapping[str, Any], path: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
+from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.errors import PeerError, Unreachable
 from weedtw.http.bodies import Buffers, BuffersBody, ReceivedBody, RelayedBody
 from weedtw.http.dialling import Dialling
@@ -199,6 +200,7 @@ def make_agent(
     connect_timeout: float = 3.0,
     timeout: float = 10.0,
     connections_per_host: int = 8,
+    security: SecurityConfig = NO_SECURITY,
 ) -> PeerAgent:
     """A PeerAgent on `reactor` (TCP, TLS and time).
 
@@ -209,7 +211,7 @@ def make_agent(
     pool._factory = _Quiet  # the one way to say it
     pool.maxPersistentPerHost = connections_per_host
     pool.cachedConnectionTimeout = 15
-    agent = Agent.usingEndpointFactory(reactor, Dialling(reactor, connect_timeout), pool=pool)
+    agent = Agent.usingEndpointFactory(reactor, Dialling(reactor, connect_timeout, security), pool=pool)
     return PeerAgent(agent=agent, clock=reactor, timeout=timeout, pool=pool)
 
 

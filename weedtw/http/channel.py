@@ -13,7 +13,7 @@ and Klein, if the site's `hot` is set; see `hot.py`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as TypingProtocol
 
 from twisted.internet.defer import Deferred
@@ -33,7 +33,13 @@ from weedtw.http.requests import Request
 from weedtw.http.spool import Budget, Room
 from weedtw.http.taken import bytes_taken
 from weedtw.http.traffic import Traffic, one_kind
+from weedtw.raft.complaints import Complaints
 
+if TYPE_CHECKING:
+    from weedtw.http.proof import Challenge
+
+PROOF: Final = b"PROVE/1 "  # how a connection begins that shows to know the secret, see proof.py
+_LINGER: Final = 2.0  # seconds for a refusal to leave
 ProtocolFactory = Callable[[], IProtocol]
 Admission = Callable[[Request], int | None]
 
@@ -66,6 +72,9 @@ class Site(server.Site):
         self.room = room
         self.stopping = False
         self.names: frozenset[str] = frozenset()  # hosts by which browsers may know this server, in lower case
+        self.secret = ""  # the cluster's; "": none is needed
+        self.refusals: dict[bytes, bytes] = {}  # what a caller hears, by prefix, who has not proven to know it
+        self.complaints = Complaints(reactor)
         self.hot: Hot | None = None  # the hot path, when there is one
         self.traffic = traffic
         self._admission = admission
@@ -161,6 +170,10 @@ class Closable(TypingProtocol):
         """Cut at once."""
 
 
+class _Ignored(Protocol):
+    """What still comes on a connection that was refused."""
+
+
 class FirstBytes(Protocol):
     """A connection until its first bytes have said what it speaks; then it passes everything on."""
 
@@ -170,6 +183,8 @@ class FirstBytes(Protocol):
         self._site = site
         self._seen = b""
         self._next: IProtocol | None = None
+        self._challenge: Challenge | None = None  # while the caller proves itself
+        self._is_proven = False
         self._deadline = Deadline(site.reactor, self._gave_no_sign)
 
     def connectionMade(self) -> None:
@@ -182,12 +197,33 @@ class FirstBytes(Protocol):
         if self._next is not None:
             self._next.dataReceived(data)
             return
+        if self._challenge is not None:
+            data = self._prove(self._challenge, data)
+            if not data:
+                return
         self._seen += data
-        if any(prefix.startswith(self._seen) and prefix != self._seen for prefix in self._site.protocols):
+        protocols, secret = self._site.protocols, self._site.secret
+        if any(prefix.startswith(self._seen) and prefix != self._seen for prefix in protocols):
             return  # it may yet become that prefix
+        if secret and not self._is_proven:
+            if PROOF.startswith(self._seen) and self._seen != PROOF:
+                return
+            if self._seen.startswith(PROOF):
+                from weedtw.http.proof import Challenge  # noqa: PLC0415 - where there is no secret it is not needed
+
+                self._challenge = Challenge(secret)
+                seen, self._seen = self._seen, b""
+                self.dataReceived(seen)
+                return
+            prefix = next((prefix for prefix in protocols if self._seen.startswith(prefix)), None)
+            if prefix is not None:
+                self._refuse(self._site.refusals.get(prefix, b""), "it has not shown that it knows the secret")
+                return
         self._deadline.drop()
         build = next((f for prefix, f in self._site.protocols.items() if self._seen.startswith(prefix)), None)
         self._next = build() if build is not None else self._site.channel()
+        if isinstance(self._next, HttpChannel):
+            self._next.is_proven = self._is_proven
         seen, self._seen = self._seen, b""
         self._next.makeConnection(self.transport)
         if getattr(self.transport, "protocol", None) is self:
@@ -200,7 +236,7 @@ class FirstBytes(Protocol):
         self._deadline.drop()
         if self._next is not None:
             self._next.connectionLost(reason)
-        else:
+        if self._next is None or isinstance(self._next, _Ignored):
             self._site.disconnected(self)
 
     def finish_up(self) -> None:
@@ -211,8 +247,30 @@ class FirstBytes(Protocol):
         """Cut at once."""
         self.transport.abortConnection()
 
-    def _gave_no_sign(self) -> None:
+    def _prove(self, challenge: "Challenge", data: bytes) -> bytes:
+        """Go on with the proof; what came behind it."""
+        answer, rest = challenge.take(data)
+        if answer:
+            self.transport.write(answer)
+        if challenge.is_wrong:
+            self._refuse(b"", "it has another secret, or none; is the same security.toml there?")
+        elif challenge.is_proven:
+            self._challenge, self._is_proven = None, True
+        return rest
+
+    def _refuse(self, answer: bytes, why: str) -> None:
+        self._site.complaints.complain(f"a caller from {getattr(self.transport.getPeer(), 'host', 'somewhere')}", why)
+        self._seen = b""
+        self._next = _Ignored()
+        self._deadline.set(_LINGER)
+        self.transport.write(answer)
         self.transport.loseConnection()
+
+    def _gave_no_sign(self) -> None:
+        if self._next is None:
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()  # it was refused, and does not read that
 
 
 def make_site(

@@ -17,16 +17,18 @@ from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from weedtw.raft.tls import Connect, plain_connector
+from weedtw.config.security import NO_SECURITY, SecurityConfig
+from weedtw.http.ways import connector
+from weedtw.raft.tls import Connect
 
 
 @implementer(IAgentEndpointFactory)
 class Dialling:
     """Makes the endpoints of an agent for `http:`; `timeout` in seconds."""
 
-    def __init__(self, reactor: Any, timeout: float) -> None:
+    def __init__(self, reactor: Any, timeout: float, security: SecurityConfig = NO_SECURITY) -> None:
         """Connections are made by `reactor`."""
-        self._connect: Connect = plain_connector(reactor, timeout)
+        self._connect: Connect = connector(reactor, security, timeout)
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """The server that a URL names; raises BadRequest for what is no `host:port`."""

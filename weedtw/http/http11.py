@@ -90,6 +90,7 @@ class HttpChannel(HTTPChannel):
         self._framing: Framing | None = None
         self._moved = 0  # bytes of body since the window began; in LINGER, bytes thrown away
         self._stepping = False
+        self.is_proven = False  # whether the other side has shown that it knows the cluster's secret
         self._reading = True  # whether the transport was last told to read
         self._straight = False  # whether the socket may be written to when nothing waits in the transport
         self._unsent = 0  # bytes handed to the transport since it was last empty

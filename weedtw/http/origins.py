@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from weedtw.errors import ForeignOrigin
+from weedtw.errors import ForeignOrigin, Unauthorized
 from weedtw.http.requests import Request
 
 _SITE: Final = "Sec-Fetch-Site"
@@ -69,6 +69,17 @@ def _is_ours(name: str, names: Collection[str]) -> bool:
     return True
 
 
+def check_secret(request: Request) -> None:
+    """Raise Unauthorized unless the caller has shown that it knows the cluster's secret, where there is one."""
+    if request.channel.site.secret and not request.channel.is_proven:
+        raise Unauthorized("this takes the cluster's secret; have the command find the security.toml of the cluster")
+
+
+def is_below(path: bytes, folder: bytes) -> bool:
+    """Whether a path as it was sent is below `/FOLDER/`, written in whatever way."""
+    return unquote_to_bytes(path).startswith(folder)
+
+
 def is_admin(path: bytes) -> bool:
     """Whether a path as it was sent is below `/admin/`, written in whatever way."""
-    return unquote_to_bytes(path).startswith(b"/admin/")
+    return is_below(path, b"/admin/")

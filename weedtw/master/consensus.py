@@ -19,13 +19,13 @@ from weedtw.errors import (
     Unavailable,
     WeedError,
 )
+from weedtw.http.ways import connector
 from weedtw.raft.core import Settings
 from weedtw.raft.disk import DiskThread
 from weedtw.raft.interface import Status, Timing, elapsed
 from weedtw.raft.leader import Leader
 from weedtw.raft.node import RaftNode
 from weedtw.raft.sqlite import SqliteStorage
-from weedtw.raft.tls import plain_connector
 from weedtw.raft.transport import Transport
 from weedtw.topology.state import ClusterState, Command, dump_command, dump_state, load_command, load_state
 
@@ -179,7 +179,7 @@ def make_node(
         transport = Transport(
             node,
             address,
-            connect=plain_connector(reactor),
+            connect=connector(reactor, config.security),
             clock=reactor,
             rng=random.Random(),
             fast_election=config.fast_election,

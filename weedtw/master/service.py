@@ -23,6 +23,7 @@ from weedtw.config.folders import make_folder
 from weedtw.config.model import MasterConfig, join_address
 from weedtw.errors import LeftBehind, WeedError
 from weedtw.formats.beat import PREFIX as BEAT
+from weedtw.formats.beat import Refused, encode
 from weedtw.http.agent import make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.guard import WhiteList
@@ -30,10 +31,12 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.metrics import Gauge, Metrics
+from weedtw.http.origins import check_secret, is_below
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
+from weedtw.http.ways import UNPROVEN, connector
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
@@ -58,8 +61,8 @@ from weedtw.master.submit import Submitter
 from weedtw.master.unjoined import NotYet
 from weedtw.master.vacuum import Vacuum
 from weedtw.raft.lines import PREFIX as RAFT
+from weedtw.raft.lines import encode_refusal
 from weedtw.raft.node import RaftNode
-from weedtw.raft.tls import plain_connector
 from weedtw.storage.folderlock import FolderLock
 from weedtw.topology.tree import Topology
 
@@ -110,7 +113,7 @@ class MasterService(Service):
         self.reactor = reactor
         self.white_list = WhiteList.parse(config.white_list)
         self.tokens = Tokens(config.security, time.time)
-        self.peers = make_agent(reactor)
+        self.peers = make_agent(reactor, security=config.security)
         self.ledger = RaftLedger(str(uuid.uuid4()))
         self.warmth = Warmth(reactor)
         self.parts: Parts | None = None
@@ -171,6 +174,8 @@ class MasterService(Service):
             traffic=Traffic(kind_of, HOT_WIDTH),
         )
         self._site.names = frozenset({config.ip.lower()})
+        self._site.secret = config.security.secret
+        self._site.refusals = {RAFT: encode_refusal(UNPROVEN) + b"\r\n", BEAT: encode(Refused(UNPROVEN))}
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
@@ -196,6 +201,8 @@ class MasterService(Service):
 
     def _admit(self, request: Request) -> int | None:
         assert self.parts is not None
+        if request.method == b"POST" and is_below(request.path, b"/cluster/"):
+            check_secret(request)
         return self.parts.api.admit(request)
 
     def _let_go(self) -> None:
@@ -243,7 +250,9 @@ class MasterService(Service):
         office = Office(cluster, heartbeats)
         grower = Grower(cluster)
         assigner = Assigner(cluster, grower, Cookies())
-        forwarder = Forwarder(cluster, Hops(plain_connector(self.reactor), self.reactor), self._standing)
+        forwarder = Forwarder(
+            cluster, Hops(connector(self.reactor, self.config.security), self.reactor), self._standing
+        )
         vacuum = Vacuum(cluster)
         masters = ClusterApi(cluster, self.ledger, entrance, members, forwarder, self.white_list)
         outlook = Outlook(self.peers, self.reactor, self._other_masters)

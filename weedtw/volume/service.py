@@ -31,14 +31,14 @@ from weedtw.http.hops import Hops
 from weedtw.http.hot import Hot
 from weedtw.http.listen import listen
 from weedtw.http.metrics import Gauge, Metrics
-from weedtw.http.origins import check_origin, is_admin
+from weedtw.http.origins import check_origin, check_secret, is_admin
 from weedtw.http.pages import Cell, Link, Mark, Simple
 from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.spool import Budget
 from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
-from weedtw.raft.tls import plain_connector
+from weedtw.http.ways import connector
 from weedtw.storage.location import DiskLocation
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import ChangeKind, Store
@@ -93,8 +93,8 @@ class VolumeService(Service):
         self.threads = Threads(reactor)
         # Apart from those of requests: as many of these as are slow must not keep the masters from hearing of us.
         self.own_threads = Threads(reactor, most=4, name="upkeep")
-        self.peers = make_agent(reactor)
-        self.copies = OtherCopies(Hops(plain_connector(reactor), reactor), reactor, self.tokens)
+        self.peers = make_agent(reactor, security=config.security)
+        self.copies = OtherCopies(Hops(connector(reactor, config.security), reactor), reactor, self.tokens)
         self.store = Store(
             [
                 DiskLocation(
@@ -140,6 +140,7 @@ class VolumeService(Service):
             traffic=Traffic(kind_of, HOT_WIDTH),
         )
         self._site.names = frozenset({config.ip.lower(), config.public_url.rpartition(":")[0].lower()}) - {""}
+        self._site.secret = config.security.secret
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
@@ -184,6 +185,7 @@ class VolumeService(Service):
         assert self._site is not None
         if is_admin(request.path):
             check_origin(request, self._site.names)
+            check_secret(request)
         return self._api.admit(request)
 
     def _let_go(self) -> None:
@@ -281,6 +283,8 @@ class VolumeService(Service):
         )
 
     def _endpoint(self, address: str) -> IStreamClientEndpoint:
+        if self.config.security.secret:
+            return connector(self.reactor, self.config.security, CONNECT_TIMEOUT)(address)
         host, _, port = address.rpartition(":")
         return HostnameEndpoint(self.reactor, host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT)
 
