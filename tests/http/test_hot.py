@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.http.test_parsers import AMBIGUOUS
 from weedtw.errors import CookieMismatch, Unavailable
 from weedtw.http.channel import Site, make_site
 from weedtw.http.hot import PLAIN, Hot, Later, Meaning, Reply, error_answer
@@ -186,6 +187,16 @@ class TestAlike(SynchronousTestCase):
             received, end, _ = answered(hot, pieces)
             outcomes.append((received.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), end))
         self.assertEqual(*outcomes)
+
+    def test_nothing_is_smuggled(self) -> None:
+        """What is refused on the other way is refused here, known header lines or not."""
+        for stream in AMBIGUOUS:
+            ambiguous = stream.replace(b" /a", b" /echo/a", 1)
+            for before in (b"", put("a", b"hello") * 2, get("a") * 2):
+                pieces = [before + ambiguous + get("smuggled")]
+                received, end, _ = answered(True, pieces)
+                self.assertEqual((received, end), answered(False, pieces)[:2], stream)
+                self.assertNotIn(b"smuggled", received, stream)
 
     def test_usual_requests_are_hot(self) -> None:
         requests = [get("a"), get("b", "Accept-Encoding: gzip, br", "User-Agent: x"), put("a", b"hello")]
