@@ -28,6 +28,7 @@ _CLUSTER = {
     "status": "show what the cluster thinks of itself",
     "cluster": "look after the masters: what each believes, who belongs to them, what is on their disks",
     "shell": "look after volumes: list, repair, balance, move, delete, compare",
+    "scaffold": "write a file of keys to begin with: weedtw scaffold security",
     "benchmark": "write and read many small files, and say how fast that was",
 }
 _FOLDERS = {
@@ -43,7 +44,7 @@ COMMANDS = {**_FILES, **_CLUSTER, **_FOLDERS, **_SHELL}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
 _ELSEWHERE = (
-    "admin autocomplete filer fuse iam master.follower mini mount mq s3 scaffold sftp update webdav worker"
+    "admin autocomplete filer fuse iam master.follower mini mount mq s3 sftp update webdav worker"
 )
 _FILE_OPTIONS = ("config", "config_dir")
 
