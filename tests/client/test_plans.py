@@ -109,7 +109,7 @@ def cluster(servers: list[tuple[str, str, int]], volumes: list[tuple[str, int]],
     for volume_id, (asked, first) in enumerate(volumes, 1):
         held[first % len(servers)][volume_id] = Copy(volume_id, "", ReplicaPlacement.parse(asked))
     holders = [
-        Holder(f"{host}:{port}", *place.split(), max_volumes=len(held[port]) + room, copies=held[port])
+        Holder(f"{host}:{port}", place[:3], place[4:], len(held[port]) + room, held[port])
         for port, (host, place, room) in enumerate(servers)
     ]
     inventory = Inventory(tuple(holders))

@@ -20,6 +20,7 @@ from weedtw.topology.state import (
     RaiseKeys,
     RaiseVolumeIds,
     RegisterServer,
+    TakeLock,
     dump_command,
     dump_state,
     load_command,
@@ -37,6 +38,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     st.builds(RaiseKeys, NUMBERS),
     st.builds(RegisterServer, ADDRESSES, st.text(max_size=5), st.just("dc1"), st.just("r1"), UUIDS),
     st.builds(ForgetServer, ADDRESSES),
+    st.builds(TakeLock, st.sampled_from(["", "t1", "t2"]), st.just("me"), st.sampled_from(["", "t1", "t2"])),
 )
 
 
@@ -159,3 +161,23 @@ class Texts(SynchronousTestCase):
         ):
             with pytest.raises(ValueError, match=r"."):
                 load_state(text)
+
+
+class Lock(SynchronousTestCase):
+    def test_one_of_two_gets_it(self) -> None:
+        state, first = ClusterState().apply(TakeLock("t1", "me", ""))
+        state, second = state.apply(TakeLock("t2", "you", ""))
+        assert (first.token, second.token, second.holder) == ("t1", "t1", "me")
+        state, third = state.apply(TakeLock("t2", "you", "t1"))
+        assert (third.token, third.holder) == ("t2", "you")
+        assert state.apply(TakeLock("", "", "t1"))[0] is state
+        assert state.apply(TakeLock("", "", "t2"))[0] == ClusterState()
+
+    def test_what_earlier_versions_wrote_has_none(self) -> None:
+        assert "lock" not in dump_state(ClusterState())
+        assert load_state(dump_state(ClusterState(max_volume_id=3))) == ClusterState(max_volume_id=3)
+        held, _ = ClusterState().apply(TakeLock("t1", "me", ""))
+        assert load_state(dump_state(held)) == held
+        for wrong in ("3", '{"token":1,"holder":""}', "{}"):
+            with pytest.raises(ValueError, match=r"lock|AdminLock"):
+                load_state(f'{{"lock":{wrong},' + dump_state(ClusterState())[1:])

@@ -161,21 +161,19 @@ async def _volume_list(session: Session, values: Words) -> None:
                     else ""
                 )
                 short = copy.replication.copies - len(found.copies_of(volume_id))
-                state = ", ".join(filter(None, [state, f"{short} copies missing" if short > 0 else ""]))
-                place = f"{holder.data_center} {holder.rack}"
+                state = ", ".join(filter(None, [state, f"short of {short}" if short > 0 else ""]))
                 numbers = (format_size(copy.size), str(copy.files), format_size(copy.deleted_bytes))
-                rows.append(
-                    (str(volume_id), copy.collection, str(copy.replication), holder.url, place, *numbers, state)
-                )
+                rows.append((str(volume_id), copy.collection, str(copy.replication), holder.url, *numbers, state))
     console = wide_console()
     columns = ("DATA CENTER", "RACK", "ADDRESS", "#VOLUMES", "#MAX")
+    rows.sort(key=lambda row: (int(row[0]), row[3]))
     servers = [(h.data_center, h.rack, h.url, str(len(h.copies)), str(h.max_volumes)) for h in found.holders]
     table(console, "Volume servers", columns, servers)
     for address in found.absent:
         say(f"volume server {printable(address)} is away")
     say()
-    wide = ("#ID", "COLLECTION", "COPIES", "SERVER", "PLACE", "#SIZE", "#FILES", "#DELETED", "STATE")
-    table(console, "Volumes", wide, sorted(rows, key=lambda row: (int(row[0]), row[3])))
+    wide = ("#ID", "COLLECTION", "COPIES", "SERVER", "#SIZE", "#FILES", "#DELETED", "STATE")
+    table(console, "Volumes", wide, rows)
 
 
 async def _fix_replication(session: Session, values: Words) -> None:
