@@ -120,9 +120,9 @@ class DocumentTests(SynchronousTestCase):
 
     def test_endpoints(self) -> None:
         described = text_of(os.path.join("docs", "http_api.md"))
-        apps = ((MasterApi.app, ""), (ClusterApi.app, "/cluster"), (Api.app, ""), (Admin.app, "/admin"))
-        apps = (*apps, (Transfer.app, "/admin/copy"))
-        for app, prefix in apps:
+        of_masters = ((MasterApi.app, ""), (ClusterApi.app, "/cluster"))
+        of_volumes = ((Api.app, ""), (Admin.app, "/admin"), (Transfer.app, "/admin/copy"))
+        for app, prefix in (*of_masters, *of_volumes):
             for path in paths(app, prefix):
                 self.assertRegex(described, rf"(?<![\w/]){re.escape(path)}(?![\w/])", f"{path} is not described")
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.masters import Scratch, wait_for_cluster
+from tests.cluster.masters import Scratch, assign, wait_for_cluster
 from tests.cluster.processes import LIMIT, WEEDTW, request, wait_until
 
 pytestmark = pytest.mark.process
@@ -17,15 +17,7 @@ def test_a_copy_that_grows_with_its_volume(scratch: Scratch) -> None:
     wait_for_cluster([master])
 
     def write(body: bytes) -> str:
-        answers = []
-
-        def is_assigned() -> bool:
-            answer = master.ask("/dir/assign")
-            answers.append(answer)
-            return answer is not None and answer.status == 200
-
-        wait_until(is_assigned, "an id")
-        fid = str(answers[-1].json()["fid"])
+        fid = str(assign([master])["fid"])
         assert request("PUT", f"{volume.address}/{fid}", body).status == 201
         return fid
 
