@@ -114,7 +114,7 @@ class Volumes:
         else:
             await self._bring(volume_id, source, target, progress)
         await self._release_same(volume_id, target, source)
-        if not await self._taken_up(volume_id, target):
+        if not await self._taken_up(volume_id, target, one_too_many=False):
             raise Unavailable(f"volume {volume_id} is on {target}, and the leader has not heard of it yet")
         return "is moved"
 
@@ -171,13 +171,16 @@ class Volumes:
         query = {name: str(first[name]) for name in ("size", "indexSize", "revision")}
         await self.post(released, "/admin/copy/release", volume_id, query, within=60.0)
 
-    async def _taken_up(self, volume_id: int, server: str) -> bool:
-        """Wait until the leader counts that copy; False when it does not."""
+    async def _taken_up(self, volume_id: int, server: str, *, one_too_many: bool = True) -> bool:
+        """Wait until the leader counts that copy; False when it does not.
+
+        With `one_too_many` that is so at once when it has all copies without it.
+        """
         for _ in range(int(TAKEN_UP_WITHIN / _POLL)):
             found = await self.inventory()
             if server in {holder.url for holder, _ in found.copies_of(volume_id)}:
                 return True
-            if (volume_id, server) in found.quarantined:
+            if one_too_many and (volume_id, server) in found.quarantined:
                 return False
             await deferLater(self.reactor, _POLL)
         return False
