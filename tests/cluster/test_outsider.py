@@ -120,6 +120,9 @@ def test_commands_that_know_it(cluster: tuple[list[Daemon], Daemon]) -> None:
     ran = subprocess.run(word, cwd=folder, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert ran.returncode != 0, ran
     assert "secret" in ran.stderr, ran
+    shell = [*WEEDTW, "shell", f"-master={masters[0].address}", "-c", "lock; volume.list; unlock"]
+    ran = subprocess.run(shell, cwd=folder / "c", capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert ran.returncode == 0, ran
     wait_for_cluster(masters)
 
 

@@ -11,7 +11,8 @@ from twisted.web.resource import Resource
 
 from weedtw.errors import ConfigError
 from weedtw.http.channel import make_site
-from weedtw.http.listen import listen
+from weedtw.http.listen import listen, most_connections
+from weedtw.http.testing import Wire
 
 
 class Refusing(MemoryReactorClock):
@@ -63,3 +64,29 @@ class ListenTests(SynchronousTestCase):
     def test_anything_else_is_told_as_it_is(self) -> None:
         said = self.refusal(OSError(errno.ENOBUFS, "No buffer space available"))
         self.assertIn("No buffer space available", said)
+
+
+class ManyConnectionsTests(SynchronousTestCase):
+    """A daemon keeps files for its volumes, whoever connects."""
+
+    def test_no_more_than_the_limit(self) -> None:
+        site = make_site(Resource(), reactor=MemoryReactorClock(), body_limit=1)
+        site.most_connections = 2
+        first, _second = Wire(site), Wire(site)
+        self.assertIsNone(site.buildProtocol(None))
+        first.leave()
+        Wire(site)
+        self.assertIsNone(site.buildProtocol(None))
+
+    def test_a_listening_site_has_one(self) -> None:
+        reactor = MemoryReactorClock()
+        site = make_site(Resource(), reactor=reactor, body_limit=1)
+
+        class Paused:
+            def stopReading(self) -> None:
+                """As a port has it."""
+
+        reactor.listenTCP = lambda *_, **__: Paused()  # type: ignore[method-assign]
+        listen(reactor, site, ip="::1", bind="::1", port=80, port_option="--port")
+        self.assertEqual(site.most_connections, most_connections())
+        self.assertGreater(most_connections(), 0)

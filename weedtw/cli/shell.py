@@ -47,6 +47,7 @@ def shell(masters: str, text: str | None) -> int:
     from weedtw.client import Client
     from weedtw.client.adminlock import AdminLock
     from weedtw.client.volumes import Volumes
+    from weedtw.config.security import found
 
     report = Report("weedtw shell", bars=False)
 
@@ -54,8 +55,9 @@ def shell(masters: str, text: str | None) -> int:
         await deferLater(reactor, 0.0)
         try:
             addresses = masters.split(",")
-            volumes = Volumes.at(addresses, reactor, PATIENCE)
-            client = Client(addresses, reactor, patience=PATIENCE)
+            keys = found()
+            volumes = Volumes.at(addresses, reactor, PATIENCE, keys)
+            client = Client(addresses, reactor, patience=PATIENCE, security=keys)
             lock = AdminLock(
                 volumes.masters, reactor, f"weedtw shell on {socket.gethostname()}, process {os.getpid()}"
             )

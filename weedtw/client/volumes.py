@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from weedtw.client.inventory import Inventory, fetch
 from weedtw.client.masters import Masters
 from weedtw.client.wire import Wire
+from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.errors import ChangeRefused, PeerError, Unavailable, WeedError
 from weedtw.formats.idx import unpack_rows
 from weedtw.http.agent import PeerAgent, make_agent
@@ -58,9 +59,11 @@ class Volumes:
     own: PeerAgent | None = None
 
     @classmethod
-    def at(cls, masters: Iterable[str], reactor: Any, patience: float = 15.0) -> "Volumes":
+    def at(
+        cls, masters: Iterable[str], reactor: Any, patience: float = 15.0, security: SecurityConfig = NO_SECURITY
+    ) -> "Volumes":
         """With connections of its own; raises BadRequest for what is no address."""
-        agent = make_agent(reactor, connect_timeout=3.0)
+        agent = make_agent(reactor, connect_timeout=3.0, security=security)
         wire = Wire(agent.agent, reactor, 30.0, 60.0)
         return cls(Masters.at(masters, wire, reactor, patience), wire, reactor, agent)
 

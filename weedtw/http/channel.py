@@ -12,6 +12,7 @@ and Klein, if the site's `hot` is set; see `hot.py`.
     await site.drain(10)
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from typing import Protocol as TypingProtocol
@@ -72,6 +73,7 @@ class Site(server.Site):
         self.room = room
         self.stopping = False
         self.names: frozenset[str] = frozenset()  # hosts by which browsers may know this server, in lower case
+        self.most_connections = sys.maxsize  # that speak HTTP, or nothing yet
         self.secret = ""  # the cluster's; "": none is needed
         self.refusals: dict[bytes, bytes] = {}  # what a caller hears, by prefix, who has not proven to know it
         self.complaints = Complaints(reactor)
@@ -83,8 +85,11 @@ class Site(server.Site):
         self._drained: list[Deferred[None]] = []
         self._date = (-1, b"")
 
-    def buildProtocol(self, addr: IAddress | None) -> "FirstBytes":  # type: ignore[override]  # noqa: ARG002
-        """A connection that does not know yet what it will speak."""
+    def buildProtocol(self, addr: IAddress | None) -> "FirstBytes | None":  # type: ignore[override]  # noqa: ARG002
+        """A connection that does not know yet what it will speak; None, which closes it, when there are too many."""
+        if self.connections >= self.most_connections:
+            self.complaints.complain("all connections", f"there are {self.most_connections}; further ones are closed")
+            return None
         return FirstBytes(self)
 
     def channel(self) -> HttpChannel:

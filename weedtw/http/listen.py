@@ -1,7 +1,9 @@
 """Taking a daemon's port; and when it cannot be had, which option to change."""
 
 import errno
+import resource
 import socket
+import sys
 from typing import Any
 
 from twisted.internet.error import CannotListenError
@@ -13,6 +15,7 @@ from weedtw.http.channel import Site
 # Connections that may wait to be accepted, as far as the kernel allows (net.core.somaxconn).  Of a thousand clients
 # that come at once, twisted's default of 50 leaves most to the retransmissions of TCP, which take minutes.
 BACKLOG = 4096
+_FILES = 128  # that a daemon needs beside connections
 
 
 def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_option: str) -> Any:
@@ -21,11 +24,18 @@ def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_opti
     `port_option` is how the port was, or would be, given.  Raises ConfigError with the option that is to be changed.
     """
     try:
+        site.most_connections = most_connections()
         taken = reactor.listenTCP(port, site, backlog=BACKLOG, interface=bind)
     except CannotListenError as error:
         raise _refusal(error.socketError, ip, bind, port, port_option) from error
     taken.stopReading()
     return taken
+
+
+def most_connections() -> int:
+    """How many a daemon may have, so that some of the files that it may open (ulimit -n) are left for volumes."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(files - _FILES, files // 2)
 
 
 def _refusal(error: Exception, ip: str, bind: str, port: int, port_option: str) -> ConfigError:

@@ -181,6 +181,7 @@ class Wire:
 
     def __init__(self, site: Site, *, peer: str = "127.0.0.1", capacity: int | None = None) -> None:
         protocol = site.buildProtocol(None)
+        assert protocol is not None  # there are not too many
         self.protocol = protocol
         self.transport = MemoryTransport(protocol, peer, capacity)
         self.received = bytearray()
