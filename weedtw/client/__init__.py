@@ -4,6 +4,7 @@ from weedtw.client.agreement import Agreement
 from weedtw.client.answers import Assignment, FileInfo, Location
 from weedtw.client.assign import Placement
 from weedtw.client.beliefs import Belief, KnownMember
+from weedtw.client.blocking import BlockingClient
 from weedtw.client.client import Client
 from weedtw.client.masters import MasterState
 from weedtw.client.status import ClusterStatus, ServerStatus, Trouble, VolumeStatus
@@ -13,6 +14,7 @@ __all__ = [
     "Agreement",
     "Assignment",
     "Belief",
+    "BlockingClient",
     "Chunk",
     "Client",
     "ClusterStatus",

@@ -1,0 +1,156 @@
+"""The client for programs without a reactor of their own: the same operations, each of which waits for its result.
+
+    with BlockingClient(["localhost:9333"]) as client:
+        stored = client.upload(b"hello", name="hello.txt")
+        assert client.read(stored.fid) == b"hello"
+
+Twisted's reactor runs in a thread behind it, from the first client on to the end of the process; clients may be used
+by any number of threads.  A program that runs the reactor itself takes `weedtw.client.Client`.
+"""
+
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread
+
+from weedtw.client.answers import Assignment, FileInfo, Location
+from weedtw.client.assign import Placement
+from weedtw.client.client import READ_LIMIT, Client
+from weedtw.client.receiver import Write
+from weedtw.client.sources import type_of_content
+from weedtw.client.status import ClusterStatus
+from weedtw.client.uploads import Uploaded
+from weedtw.errors import BadRequest
+from weedtw.formats.fileid import FileId
+
+T = TypeVar("T")
+_Arguments = ParamSpec("_Arguments")
+
+_starting = threading.Lock()
+_thread: threading.Thread | None = None  # which runs the reactor for all clients
+
+
+class BlockingClient:
+    """Stores, reads and deletes files in a cluster; see `Client` for the arguments, and for what is raised."""
+
+    def __init__(self, masters: Iterable[str], *, reactor: Any = None, **settings: Any) -> None:
+        """`settings` are those of `Client`, such as `patience`; `reactor` runs elsewhere already, None: here."""
+        self._reactor = reactor if reactor is not None else _running_reactor()
+        self._client = self._call_plain(Client, list(masters), self._reactor, **settings)
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self._wait(self._client.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def assign(self, count: int = 1, placement: Placement | None = None) -> Assignment:
+        """Reserve `count` file ids on one volume."""
+        return self._wait(self._client.assign, count, placement)
+
+    def lookup(self, volume_id: int) -> tuple[Location, ...]:
+        """Return the servers that hold a volume."""
+        return self._wait(self._client.lookup, volume_id)
+
+    def upload(
+        self,
+        content: type_of_content,
+        *,
+        name: str | None = None,
+        mime: str = "",
+        placement: Placement | None = None,
+        max_bytes: int = 0,
+    ) -> Uploaded:
+        """Store bytes, a file given by its path, or a seekable binary file object."""
+        return self._wait(
+            lambda: self._client.upload(content, name=name, mime=mime, placement=placement, max_bytes=max_bytes)
+        )
+
+    def head(self, fid: FileId | str) -> FileInfo:
+        """Return a file's name, type, size and ETag."""
+        return self._wait(self._client.head, fid)
+
+    def read(self, fid: FileId | str, limit: int = READ_LIMIT) -> bytes:
+        """Return a file's content, of at most `limit` bytes."""
+        return self._wait(self._client.read, fid, limit)
+
+    def stream(self, fid: FileId | str, write: Write) -> FileInfo:
+        """Give a file's content to `write`, piece by piece, in the reactor's thread: it must not take long."""
+        return self._wait(self._client.stream, fid, write)
+
+    def download(self, fid: FileId | str, folder: str, *, overwrite: bool = False) -> tuple[str, FileInfo]:
+        """Save a file in `folder` under its stored name; return the path and what it is."""
+        return self._wait(lambda: self._client.download(fid, folder, overwrite=overwrite))
+
+    def delete(self, fid: FileId | str) -> int:
+        """Delete a file from all its copies; return the size the server names, in bytes."""
+        return self._wait(self._client.delete, fid)
+
+    def status(self) -> ClusterStatus:
+        """Return the masters, the volume servers and the volumes, as the leader sees them."""
+        return self._wait(self._client.status)
+
+    # ------------------------------------------------------------------ from thread to thread
+
+    def _wait(
+        self,
+        work: Callable[_Arguments, Coroutine[Deferred[Any], Any, T]],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> T:
+        """Have the reactor's thread do it, and wait; Ctrl-C and its like cancel it."""
+        running: list[Deferred[T]] = []
+
+        def begin() -> Deferred[T]:
+            running.append(Deferred.fromCoroutine(work(*args, **kwargs)))
+            return running[0]
+
+        with _cancelling(self._reactor, running):
+            done: Any = blockingCallFromThread(self._reactor, begin)
+            result: T = done
+            return result
+
+    def _call_plain(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        done: T = blockingCallFromThread(self._reactor, work, *args, **kwargs)
+        return done
+
+
+@contextmanager
+def _cancelling(reactor: Any, running: "list[Deferred[Any]]") -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if running:
+            reactor.callFromThread(running[0].cancel)
+        raise
+
+
+def _running_reactor() -> Any:
+    """The reactor, started in a thread unless it was already; raises BadRequest when it runs elsewhere."""
+    from twisted.internet import reactor as installed  # noqa: PLC0415 - importing it installs it
+
+    global _thread  # noqa: PLW0603 - a process has one reactor
+    reactor: Any = installed
+    with _starting:
+        if _thread is not None and _thread.is_alive():
+            return reactor
+        if reactor.running or getattr(reactor, "_started", False):
+            raise BadRequest("the reactor runs in this program already; use weedtw.client.Client, and await")
+        started = threading.Event()
+        reactor.callWhenRunning(started.set)
+        _thread = threading.Thread(
+            target=reactor.run, kwargs={"installSignalHandlers": False}, name="weedtw-client", daemon=True
+        )
+        _thread.start()
+        started.wait()
+    return reactor
