@@ -104,6 +104,23 @@ async def test_a_dead_holder_is_passed_over(cluster: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_damaged_holder_is_passed_over(cluster: Any) -> None:
+    outsider, *holders = await cluster.start(3)
+    await cluster.volume(3, holders, replication="001")
+    body = bytes(range(256)) * 4
+    await cluster.put(holders[0], FID, body, "a/b")
+    for number, holder in enumerate(holders):
+        volume = holder.store.find(3)
+        with open(volume.files.dat, "r+b") as file:
+            content = file.read()
+            file.seek(content.index(bytes(range(256))) + 100)
+            file.write(b"damage")
+        for _ in range(4):  # whichever comes first
+            answer = await cluster.get(outsider, FID)
+            assert (answer.status, answer.body == body) == ((200, True), (500, False))[number]
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_a_master_it_is_not_known_where_to_go(cluster: Any) -> None:
     (server,) = await cluster.start(masters=(cluster.master.address, "127.0.0.1:1"))
     cluster.master.address = "gone"

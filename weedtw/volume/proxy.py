@@ -9,6 +9,8 @@ Writes and deletes follow the same rule.  A request that was passed on carries a
 request goes in circles.
 """
 
+from http import HTTPStatus
+
 import attrs
 from twisted.logger import Logger
 
@@ -40,6 +42,7 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _OUR_OWN = frozenset({b"date", b"server"})
+_REASON = 64 * 1024  # bytes of an answer that says what is wrong
 
 
 def is_marked(request: Request, query: Params) -> bool:
@@ -89,7 +92,10 @@ class Proxy:
     async def _ask(
         self, request: Request, body: memoryview | None, volume_id: int, holders: tuple[Location, ...]
     ) -> PeerResponse:
-        """The answer of the first holder that gives one; what may have been done is not asked of another."""
+        """The answer of the first holder that gives one; what may have been done is not asked of another.
+
+        Of reading that failed another one is asked: the copy may be damaged, and it asks nobody for a marked request.
+        """
         buffers = None if body is None else [body]
         timeout = READ_TIMEOUT + (0 if body is None else len(body) / SLOWEST)
         headers = _end_to_end(request)
@@ -97,7 +103,7 @@ class Proxy:
         problems: list[str] = []
         for holder in holders:
             try:
-                return await self.peers.request(
+                response = await self.peers.request(
                     request.method.decode("ascii"),
                     holder.url,
                     request.uri.decode("ascii"),
@@ -105,6 +111,9 @@ class Proxy:
                     body=buffers,
                     timeout=timeout,
                 )
+                if body is not None or response.status != HTTPStatus.INTERNAL_SERVER_ERROR or holder is holders[-1]:
+                    return response
+                problems.append(f"{holder.url}: {(await response.read(_REASON))[:300].decode('utf-8', 'replace')}")
             except PeerError as error:
                 self.locations.forget(volume_id)
                 problems.append(str(error))
