@@ -88,16 +88,18 @@ def test_volume_ids_go_on_above_those_of_a_server_that_is_away(scratch: Scratch)
     wait_for_cluster(masters)
     assert ids(masters) == cluster
     wait_until(lambda: ask(masters[1].address, {"count": 2}, path="/vol/grow").status == 200, "volumes are made")
-    status = masters[2].ask("/vol/status")
-    assert status is not None
-    made = [
-        volume["Id"]
-        for racks in status.json()["Volumes"]["DataCenters"].values()
-        for servers in racks.values()
-        for volumes in servers.values()
-        for volume in volumes
-    ]
-    assert sum(number > highest for number in made) >= 2, (made, highest)
+
+    def made() -> list[int]:
+        status = masters[2].ask("/vol/status")
+        assert status is not None
+        places = status.json()["Volumes"]["DataCenters"].values()
+        servers = [volumes for racks in places for servers in racks.values() for volumes in servers.values()]
+        return [volume["Id"] for volumes in servers for volume in volumes]
+
+    wait_until(
+        lambda: sum(number > highest for number in made()) >= 2,
+        f"two new volumes above {highest} are told everywhere",
+    )
     missing = masters[0].ask(f"/dir/lookup?volumeId={highest}")
     assert missing is not None
     assert missing.status == 503, "a volume of a server that is away is expected back"
