@@ -176,3 +176,32 @@ async def test_it_is_invited_joins_and_is_removed(stage: Stage, newcomer: Stage)
     assert answer.status == 200, answer.body
     assert [row["address"] for row in answer.json["members"]] == [stage.master.address]
     assert (await stage.ask("GET", "/readyz")).status == 200
+
+
+# ------------------------------------------------------------------ the admin lock
+
+
+@ensureDeferred
+async def test_one_at_a_time_has_the_lock(stage: Stage) -> None:
+    token = json.loads((await stage.ask("POST", "/cluster/lock?holder=me", b"")).body)["token"]
+    assert (await stage.get("/cluster/lock"))["holder"] == "me"
+    assert "held by me" in await error(stage, "POST", "/cluster/lock?holder=you", 423, b"")
+    assert "held by me" in await error(stage, "POST", "/cluster/unlock?token=x", 423, b"")
+    assert "held by me" in await error(stage, "POST", "/cluster/maintain?task=balance&apply=true", 423, b"")
+    again = await stage.ask("POST", f"/cluster/lock?holder=me&token={token}", b"")
+    assert json.loads(again.body)["token"] == token
+    assert (await stage.ask("POST", f"/cluster/unlock?token={token}", b"")).status == 200
+    assert await stage.get("/cluster/lock") == {"holder": "", "seconds": 0.0}
+    assert (await stage.ask("POST", "/cluster/lock?holder=you", b"")).status == 200
+
+
+@ensureDeferred
+async def test_maintenance_on_demand(stage: Stage) -> None:
+    assert "none of fix.replication" in await error(stage, "POST", "/cluster/maintain?task=x", 400, b"")
+    assert "task is missing" in await error(stage, "POST", "/cluster/maintain", 400, b"")
+    for task in ("fix.replication", "balance", "vacuum"):
+        for apply in ("false", "true"):
+            answer = await stage.ask("POST", f"/cluster/maintain?task={task}&apply={apply}", b"")
+            done = ["vacuum"] if (task, apply) == ("vacuum", "true") else []
+            assert json.loads(answer.body) == {"steps": [], "done": done, "problems": []}, answer.body
+    assert (await stage.get("/cluster/lock"))["holder"] == "", "it was let go"

@@ -27,6 +27,7 @@ LONG: Final = 24 * 3600.0  # seconds for a volume to be copied
 SUM_WITHIN: Final = 3600.0  # seconds to read a volume through
 TAKEN_UP_WITHIN: Final = 30.0  # seconds for the leader to hear of a copy
 _POLL: Final = 0.5  # seconds
+_REMEMBERED: Final = 15.0  # seconds, more than a volume server remembers where copies are
 _MARGIN: Final = 120 * 10**9  # nanoseconds before a copy was begun that are compared after it
 _SAME: Final = ("size", "indexSize", "revision", "sum")
 _MOST_ROWS: Final = 1 << 32  # bytes
@@ -191,11 +192,26 @@ class Volumes:
     async def _agree(self, volume_id: int, first: str, second: str, since: int) -> int:
         changed = 0
         for one, other in ((second, first), (first, second)):
-            answer = await self.post(
-                one, "/admin/volume/agree", volume_id, {"with": other, "since": str(max(1, since))}, within=600.0
-            )
-            changed += int(answer.get("changed", 0))
+            changed += await self._follow(volume_id, one, other, since)
         return changed
+
+    async def _follow(self, volume_id: int, one: str, other: str, since: int) -> int:
+        """Have one server take over what is newer on the other.
+
+        It remembers for a while where copies are: one that has just come is not known to it at once.
+        """
+        query = {"with": other, "since": str(max(1, since))}
+        until = self.reactor.seconds() + _REMEMBERED
+        while True:
+            try:
+                answer = await self.post(one, "/admin/volume/agree", volume_id, query, within=600.0)
+                return int(answer.get("changed", 0))
+            except PeerError as error:
+                if error.status != 400 or "has no copy of volume" not in error.reason:
+                    raise
+                if self.reactor.seconds() > until:
+                    raise
+            await deferLater(self.reactor, 1.0)
 
     async def _state(self, server: str, volume_id: int) -> Any:
         """What the copy on a server is; None when it has none."""

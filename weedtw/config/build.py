@@ -127,6 +127,13 @@ def _master(values: Values, network: Network, remembered: Callable[[], tuple[str
         default_replication=values["defaultReplication"],
         garbage_threshold=values["garbageThreshold"],
         vacuum_interval=float(values["vacuumIntervalSeconds"]),
+        maintenance_interval=values["maintenance.interval"],
+        maintenance_grace=values["maintenance.grace"],
+        maintenance_tasks=tuple(
+            task
+            for task, option in (("fix.replication", "replication"), ("vacuum", "vacuum"), ("balance", "balance"))
+            if values[f"maintenance.{option}"]
+        ),
         pulse_seconds=values["pulseSeconds"],
         white_list=values["whiteList"] or (),
         file_size_limit_mb=values["fileSizeLimitMB"],

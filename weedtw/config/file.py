@@ -14,6 +14,7 @@ from weedtw.config.vocabulary import nearest
 from weedtw.errors import ConfigError
 
 _LARGEST = 1 << 20  # bytes
+_MAINTENANCE = "maintenance"  # a table of its own for the options of a master that begin so
 
 
 def read_file(path: str) -> Settings:
@@ -40,13 +41,17 @@ def parse_toml(text: str, path: str) -> Settings:
     except RecursionError:
         raise ConfigError(f"--config {path}", "nested too deeply; options need one level of tables") from None
     settings: Settings = {}
-    top = {key: value for key, value in document.items() if key not in {MASTER, VOLUME}}
+    top = {key: value for key, value in document.items() if key not in {MASTER, VOLUME, _MAINTENANCE}}
     _read_table(LOG, top, path, settings)
     for section in (MASTER, VOLUME):
         table = document.get(section, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--config {path}", f"{section} is not a table; write [{section}]")
         _read_table(section, table, path, settings)
+    rounds = document.get(_MAINTENANCE, {})
+    if not isinstance(rounds, dict):
+        raise ConfigError(f"--config {path}", f"{_MAINTENANCE} is not a table; write [{_MAINTENANCE}]")
+    _read_table(MASTER, {f"{_MAINTENANCE}.{key}": value for key, value in rounds.items()}, path, settings)
     return settings
 
 

@@ -64,6 +64,9 @@ class MasterConfig:
     default_replication: ReplicaPlacement = attrs.Factory(lambda: ReplicaPlacement.parse("000"))
     garbage_threshold: float = 0.3
     vacuum_interval: float = 840.0
+    maintenance_interval: float = 0.0  # seconds between rounds; 0: none
+    maintenance_grace: float = 900.0  # seconds that a copy is away before it is made anew
+    maintenance_tasks: tuple[str, ...] = ("fix.replication", "vacuum")
     pulse_seconds: float = 5.0
     white_list: tuple[str, ...] = ()  # addresses and networks; empty: everybody
     file_size_limit_mb: int = 256

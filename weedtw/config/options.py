@@ -88,6 +88,13 @@ MASTER_OPTIONS = (
         "false",
         "wait for --electionTimeout also when the leader's process is found to be gone",
     ),
+    Option("maintenance.interval", kinds.duration(0, 31_536_000), "0", "time between maintenance rounds; 0: none"),
+    Option(
+        "maintenance.grace", kinds.duration(0, 31_536_000), "15m", "how long a copy is away before it is made anew"
+    ),
+    Option("maintenance.replication", kinds.BOOL, "true", "make the copies that volumes are short of"),
+    Option("maintenance.vacuum", kinds.BOOL, "true", "give back the room of deleted files"),
+    Option("maintenance.balance", kinds.BOOL, "false", "move volumes until servers are as full as each other"),
 )
 
 VOLUME_OPTIONS = (

@@ -17,6 +17,7 @@ from weedtw.master.consensus import RaftLedger
 from weedtw.master.entry import Entrance
 from weedtw.master.forward import Forwarder, led
 from weedtw.master.lock import EXPIRES, AdminLocks
+from weedtw.master.maintenance import Maintenance
 from weedtw.master.members import Members
 from weedtw.topology.state import ForgetServer
 
@@ -34,9 +35,11 @@ class ClusterApi:
     forwarder: Forwarder
     white_list: WhiteList
     locks: AdminLocks = attrs.field(init=False)
+    maintenance: Maintenance = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.locks = AdminLocks(self.cluster)
+        self.maintenance = Maintenance(self.cluster, self.locks)
 
     @app.route("/status", methods=["GET", "POST", "PUT"])  # as all that reads in SeaweedFS
     @endpoint
@@ -100,6 +103,16 @@ class ClusterApi:
         """Let the admin lock go."""
         await uninterrupted(self.locks.release(params(request).required("token")))
         return json_response(request, {})
+
+    @app.route("/maintain", methods=["POST"])
+    @endpoint
+    @guarded
+    @led
+    async def maintain(self, request: Request) -> bytes:
+        """Do a task of maintenance, or without `apply` say what it would do."""
+        asked = params(request)
+        task, apply = asked.required("task"), asked.flag("apply")
+        return json_response(request, await self.maintenance.run(task, apply=apply, token=asked.text("token")))
 
     # -------------------------------------------------------------- the masters
 

@@ -50,6 +50,7 @@ from weedtw.master.growth import Grower
 from weedtw.master.heartbeats import Heartbeats
 from weedtw.master.hot import Cookies, HotIds
 from weedtw.master.keys import KeySequence
+from weedtw.master.maintenance import Maintenance
 from weedtw.master.members import Members
 from weedtw.master.metrics import HOT_WIDTH, kind_of, numbers
 from weedtw.master.office import Office
@@ -89,15 +90,16 @@ class Parts:
     recall: Recall
     forwarder: Forwarder
     api: MasterApi
+    maintenance: Maintenance
 
     def start(self) -> None:
         """Begin what goes on by itself."""
-        for part in (self.members, self.orphans, self.vacuum, self.recall):
+        for part in (self.members, self.orphans, self.vacuum, self.recall, self.maintenance):
             part.start()
 
     def stop(self) -> None:
         """End it."""
-        for part in (self.recall, self.vacuum, self.orphans, self.members):
+        for part in (self.maintenance, self.recall, self.vacuum, self.orphans, self.members):
             part.stop()
 
 
@@ -271,7 +273,10 @@ class MasterService(Service):
             overview=Overview(cluster, outlook, masters.beliefs, forwarder.standing, heartbeats.ages),
         )
         orphans = Orphans(cluster, grower, office)
-        self.parts = Parts(cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api)
+        maintenance = masters.maintenance
+        self.parts = Parts(
+            cluster, heartbeats, office, members, orphans, vacuum, Recall(cluster), forwarder, api, maintenance
+        )
         assert self._site is not None
         self._site.resource = api.app.resource()
         self._site.hot = Hot(HotIds(cluster, assigner, self._site.date, self._is_guarded))
