@@ -10,7 +10,7 @@ from weedtw.config import security
 from weedtw.config.load import Loaded, load
 from weedtw.config.model import MasterConfig, ServerConfig
 from weedtw.config.network import OwnNetwork
-from weedtw.config.security import NO_SECURITY, SecurityConfig
+from weedtw.config.security import NO_SECURITY, SecurityConfig, TlsFiles
 from weedtw.errors import ConfigError
 
 # As `weed scaffold -config=security` writes it, with keys in two places.
@@ -58,6 +58,14 @@ class SecurityTests(SynchronousTestCase):
         )
         self.assertEqual(parse("[guard]\nwhite_list = ['10.0.0.1']").white_list, ("10.0.0.1",))
 
+    def test_certificates(self) -> None:
+        found = security.parse(
+            tomllib.loads("[tls]\nca = 'ca.crt'\ncert = '/c.crt'\nkey = '/c.key'"), "/etc/weedtw/s.toml"
+        )
+        self.assertEqual(found.tls, TlsFiles("/c.crt", "/c.key", "/etc/weedtw/ca.crt"))
+        self.assertEqual((found.scheme, NO_SECURITY.scheme), ("https", "http"))
+        self.assertIsNone(parse("[tls]\nca = ''").tls)
+
     def test_a_short_key_is_mentioned(self) -> None:
         [note] = parse("[jwt.signing.read]\nkey = 'short'").notes
         self.assertIn("[jwt.signing.read]", note)
@@ -72,8 +80,12 @@ class SecurityTests(SynchronousTestCase):
             ("[jwt.signing]\nexpires_after_seconds = true", "not a number of seconds"),
             ("[guard]\nwhite_list = 7", "neither a text"),
             ("[gard]\nwhite_list = ''", "unknown table"),
-            ("[grpc.master]\ncert = '/etc/c.pem'", "not supported"),
-            ("[https.client]\nenabled = true", "not supported"),
+            ("[grpc.master]\ncert = '/etc/c.pem'", "a table [tls]"),
+            ("[https.client]\nenabled = true", "a table [tls]"),
+            ("[tls]\ncert = 'a'\nkey = 'b'", "ca must be given"),
+            ("[tls]\nca = 'a'\ncert = 'b'", "together"),
+            ("[tls]\nca = 3", "paths of files"),
+            ("[tls]\nauthority = 'a'", "unknown"),
         ):
             error = self.assertRaises(ConfigError, parse, text)
             self.assertIn(words, str(error), text)

@@ -26,7 +26,7 @@ DOCUMENTS = (
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
 # options of curl, useradd, systemctl and docker
-OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build"}
+OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build", "--cacert"}
 TOOLS = (  # their source names their options
     os.path.join("tests", "sim", "__main__.py"),
     os.path.join("bench", "raft.py"),

@@ -50,7 +50,15 @@ class Daemon(MultiService):
 
     log = Logger()
 
-    def __init__(self, program: str, services: Sequence[DaemonService], notes: Sequence[str], reactor: Any) -> None:
+    def __init__(
+        self,
+        program: str,
+        services: Sequence[DaemonService],
+        notes: Sequence[str],
+        reactor: Any,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
+        """`reload` is what SIGHUP does; None: it ends the daemon, as SIGTERM does."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._program = program
         self._services = services
@@ -59,6 +67,7 @@ class Daemon(MultiService):
         self._stopped_by = 0  # the signal that came while the services started
         self._is_stopping = False
         self._supervisor = Supervisor(reactor)
+        self._reload = reload
         for service in services:
             service.setServiceParent(self)
 
@@ -87,6 +96,8 @@ class Daemon(MultiService):
         crash to what started it.
         """
         _on_signals(self._stop)
+        if self._reload is not None:
+            signal.signal(signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._reload_now))
         self._supervisor.ready()
         if self._stopped_by:
             self._stop(self._stopped_by)
@@ -96,6 +107,16 @@ class Daemon(MultiService):
         self._supervisor.stopping()
         stopped = super().stopService()  # type: ignore[no-untyped-call]
         return stopped.addBoth(self._ended)
+
+    def _reload_now(self) -> None:
+        assert self._reload is not None
+        try:
+            self._reload()
+        except WeedError as error:
+            reason = str(error)
+            self.log.warn("received SIGHUP, and go on with the certificates of before: {reason}", reason=reason)
+        else:
+            self.log.info("received SIGHUP: the certificates were read again")
 
     def _ended(self, result: object) -> object:
         self._supervisor.stopped()

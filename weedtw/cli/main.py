@@ -43,9 +43,7 @@ _SHELL = {"completion": "print a script with which a shell completes commands an
 COMMANDS = {**_FILES, **_CLUSTER, **_FOLDERS, **_SHELL}
 _OTHERS = {"help": "explain a command: weedtw help volume", "version": "print the version"}
 # commands of SeaweedFS that belong to what weedtw is not, or not yet
-_ELSEWHERE = (
-    "admin autocomplete filer fuse iam master.follower mini mount mq s3 sftp update webdav worker"
-)
+_ELSEWHERE = "admin autocomplete filer fuse iam master.follower mini mount mq s3 sftp update webdav worker"
 _FILE_OPTIONS = ("config", "config_dir")
 
 

@@ -9,12 +9,15 @@ import click
 from weedtw.cli.report import Report
 from weedtw.cli.session import command, invoke, option
 from weedtw.config.security import NAME
-from weedtw.errors import StorageError
+from weedtw.errors import StorageError, WeedError
 
-_ABOUT = """Write a commented configuration file to begin with.
+_ABOUT = """Write what a cluster begins with.
 
-The only kind there is: security, the keys and the secret of a cluster. It goes to standard output, or to
-security.toml in the folder that --output names. All keys in it are made anew each time."""
+security: a commented security.toml, with keys and a secret made anew. It goes to standard output, or into the folder
+that --output names.
+
+certs: an authority and a certificate for each --host, in the folder that --dir names, to try TLS with. What is there
+already stays. Keep ca.key to yourself."""
 
 _SECURITY = """\
 # The keys of a cluster: the same file for all its masters and volume servers, and readable by them alone (chmod 600).
@@ -42,6 +45,13 @@ white_list = ""
 # never crosses the wire. SeaweedFS has nothing like it, and is not disturbed by it.
 [cluster]
 secret = "{secret}"
+
+# TLS on every port, and certificates by which masters and volume servers know each other: PEM files, their paths as
+# seen from here. Clients need only the authority (ca). `weedtw scaffold certs` makes some to try with.
+[tls]
+ca = ""
+cert = ""
+key = ""
 """
 
 
@@ -51,13 +61,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 @command(_ABOUT)
-@click.argument("kind", required=False, metavar="[security]", type=click.Choice(["security"]))
+@click.argument("kind", required=False, metavar="[security|certs]", type=click.Choice(["security", "certs"]))
 @option("config", "config", metavar="KIND", type=click.Choice(["security"]), help="The same, as SeaweedFS has it.")
 @option("output", "output", metavar="FOLDER", help="Write NAME.toml there; a file that is there is left alone.")
-def scaffold(kind: str | None, config: str | None, output: str | None) -> int:
-    """Write the file."""
+@option("folder", "dir", default="certs", show_default=True, metavar="FOLDER", help="Where certificates go.")
+@option(
+    "hosts", "host", multiple=True, metavar="HOST", help="A host, by name or address; may be given more than once."
+)
+def scaffold(kind: str | None, config: str | None, output: str | None, folder: str, hosts: tuple[str, ...]) -> int:
+    """Write the file, or the certificates."""
     if kind is None and config is None:
-        raise click.UsageError("Say which kind of file: security.")
+        raise click.UsageError("Say which kind of file: security or certs.")
+    if kind == "certs":
+        return _certificates(folder, hosts or ("localhost",))
     text = security()
     if not output:
         print(text, end="")
@@ -70,6 +86,19 @@ def scaffold(kind: str | None, config: str | None, output: str | None) -> int:
         report.failed(path, str(error))
         return 1
     report.result(f"{path}  written; bring it to all servers of the cluster")
+    return 0
+
+
+def _certificates(folder: str, hosts: Sequence[str]) -> int:
+    from weedtw.cli.certificates import write_certificates
+
+    report = Report("weedtw scaffold", False, bars=False)
+    try:
+        for path in write_certificates(folder, hosts):
+            report.result(f"{path}  written")
+    except WeedError as error:
+        report.failed("", str(error))
+        return 1
     return 0
 
 

@@ -3,6 +3,7 @@
 Each daemon's code is imported only when it is wanted: `weedtw volume` loads nothing of the master.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weedtw.cli.daemon import Daemon, DaemonService
@@ -12,6 +13,7 @@ from weedtw.config import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.load import Loaded
 
 if TYPE_CHECKING:
+    from weedtw.config.security import TlsFiles
     from weedtw.master.service import MasterService
     from weedtw.volume.service import VolumeService
 
@@ -32,7 +34,16 @@ def make_daemon(program: str, loaded: Loaded, reactor: Any) -> Daemon:
     shared = config.volume if isinstance(config, ServerConfig) else config  # both are told the same there
     if shared.metrics_port:
         services["metrics"] = _metrics(shared.metrics_bind or shared.bind, shared.metrics_port, told, reactor)
-    return Daemon(program, list(services.values()), loaded.notes, reactor)
+    return Daemon(program, list(services.values()), loaded.notes, reactor, _reload_of(shared.security.tls))
+
+
+def _reload_of(files: "TlsFiles | None") -> Callable[[], None] | None:
+    """What SIGHUP does, where there are certificates."""
+    if files is None:
+        return None
+    from weedtw.http.tls import keyring_of
+
+    return lambda: keyring_of(files).reload()
 
 
 def _metrics(bind: str, port: int, told: dict[str, Any], reactor: Any) -> DaemonService:

@@ -116,9 +116,9 @@ class BlockingClient:
             return running[0]
 
         with _cancelling(self._reactor, running):
-            done: Any = blockingCallFromThread(self._reactor, begin)
-            result: T = done
-            return result
+            call: Any = blockingCallFromThread  # whose annotation knows no type variables
+            done: T = call(self._reactor, begin)
+            return done
 
     def _call_plain(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         done: T = blockingCallFromThread(self._reactor, work, *args, **kwargs)

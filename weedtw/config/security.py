@@ -4,6 +4,7 @@
     [jwt.signing.read]            key, expires_after_seconds      tokens for reading
     [guard]                       white_list                      as --whiteList
     [cluster]                     secret                          what daemons have to know; weedtw's own
+    [tls]                         ca, cert, key                   PEM files, for TLS on every port; weedtw's own
 
 It is looked for in the folder that -config_dir names, or else where SeaweedFS looks: in the folder of the start, in
 ~/.seaweedfs, /usr/local/etc/seaweedfs and /etc/seaweedfs.  Tables for parts that weedtw does not have may stand in
@@ -25,7 +26,16 @@ _LARGEST: Final = 1 << 20  # bytes
 _SHORT: Final = 32  # bytes that HMAC-SHA256 wants of a key at least
 # Tables that are about what weedtw does not have; nothing here is less safe for ignoring them.
 _ELSEWHERE: Final = frozenset({"access", "cors", "filer", "filer_signing", "s3", "iam", "admin", "mount", "sse_s3"})
-_REFUSED: Final = frozenset({"grpc", "https", "tls"})
+_REFUSED: Final = frozenset({"grpc", "https"})
+
+
+@attrs.frozen
+class TlsFiles:
+    """Paths of PEM files.  Commands may go without a certificate of their own: `cert` and `key` are empty then."""
+
+    cert: str
+    key: str
+    ca: str  # of the authority that signed all certificates of the cluster
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +48,14 @@ class SecurityConfig:
     read_seconds: int = 60
     secret: str = attrs.field(default="", repr=False)  # what all daemons of the cluster know; "": nothing
     white_list: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
     path: str = ""
     notes: tuple[str, ...] = ()  # what its owner should know
+
+    @property
+    def scheme(self) -> str:
+        """Of URLs: http or https."""
+        return "http" if self.tls is None else "https"
 
 
 NO_SECURITY: Final = SecurityConfig()
@@ -78,14 +94,15 @@ def parse(document: Mapping[str, Any], path: str) -> SecurityConfig:
     for family in _REFUSED & document.keys():
         if _says_something(document[family]):
             reason = (
-                "encryption between servers is not supported; take the table out, and keep the network to yourself"
+                "here one certificate is for all that a server does: name its files in a table [tls], with cert, key "
+                "and ca, and take this one out"
             )
             raise ConfigError(f"{path}: [{family}]", reason)
-    unknown = document.keys() - _REFUSED - _ELSEWHERE - {"jwt", "guard", "cluster"}
+    unknown = document.keys() - _REFUSED - _ELSEWHERE - {"jwt", "guard", "cluster", "tls"}
     if unknown:
         raise ConfigError(
             f"{path}: {min(unknown)}",
-            "unknown table; known are [jwt.signing], [jwt.signing.read], [guard], [cluster]",
+            "unknown table; known are [jwt.signing], [jwt.signing.read], [guard], [cluster], [tls]",
         )
     jwt = _table(document, "jwt", path)
     for kind in jwt.keys() - _ELSEWHERE - {"signing"}:
@@ -104,6 +121,7 @@ def parse(document: Mapping[str, Any], path: str) -> SecurityConfig:
         read_seconds=read_seconds,
         secret=_secret(_table(document, "cluster", path), path),
         white_list=_white_list(_table(document, "guard", path), path),
+        tls=_tls(_table(document, "tls", path), path),
         path=path,
         notes=tuple(
             f"{path}: the key of [{name}] has less than {_SHORT} bytes, and may be guessed" for name in short
@@ -151,6 +169,21 @@ def _secret(table: Mapping[str, Any], path: str) -> str:
             f"has less than {_SHORT} bytes, and could be guessed; make one with head -c 32 /dev/urandom | base64",
         )
     return secret
+
+
+def _tls(table: Mapping[str, Any], path: str) -> TlsFiles | None:
+    unknown = table.keys() - {"ca", "cert", "key"}
+    if unknown:
+        raise ConfigError(f"{path}: [tls] {min(unknown)}", "unknown; known are ca, cert and key")
+    ca, cert, key = (table.get(name, "") for name in ("ca", "cert", "key"))
+    if not all(isinstance(value, str) for value in (ca, cert, key)):
+        raise ConfigError(f"{path}: [tls]", "ca, cert and key are paths of files")
+    if not (ca or cert or key):
+        return None
+    if not ca or bool(cert) != bool(key):
+        raise ConfigError(f"{path}: [tls]", "ca must be given, and cert and key together (a client needs only ca)")
+    folder = os.path.dirname(path)
+    return TlsFiles(*(value and os.path.join(folder, os.path.expanduser(value)) for value in (cert, key, ca)))
 
 
 def _white_list(guard: Mapping[str, Any], path: str) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class Site(server.Site):
         self.names: frozenset[str] = frozenset()  # hosts by which browsers may know this server, in lower case
         self.most_connections = sys.maxsize  # that speak HTTP, or nothing yet
         self.secret = ""  # the cluster's; "": none is needed
+        self.certified = False  # whether who speaks as a server has to have shown a certificate
         self.refusals: dict[bytes, bytes] = {}  # what a caller hears, by prefix, who has not proven to know it
         self.complaints = Complaints(reactor)
         self.hot: Hot | None = None  # the hot path, when there is one
@@ -119,6 +120,11 @@ class Site(server.Site):
         """The most bytes this request's body may have; raises what refuses the request before its body comes."""
         limit = self._admission(request) if self._admission is not None else None
         return self.body_limit if limit is None else limit
+
+    @property
+    def wants_proof(self) -> bool:
+        """Whether servers of the cluster have to show that they are: by the secret, or else by a certificate."""
+        return bool(self.secret) or self.certified
 
     @property
     def connections(self) -> int:
@@ -208,12 +214,14 @@ class FirstBytes(Protocol):
                 return
         self._seen += data
         protocols, secret = self._site.protocols, self._site.secret
+        if self._site.certified and not secret and not self._is_proven:
+            self._look_at_certificate()
         if any(prefix.startswith(self._seen) and prefix != self._seen for prefix in protocols):
             return  # it may yet become that prefix
-        if secret and not self._is_proven:
-            if PROOF.startswith(self._seen) and self._seen != PROOF:
+        if self._site.wants_proof and not self._is_proven:
+            if secret and PROOF.startswith(self._seen) and self._seen != PROOF:
                 return
-            if self._seen.startswith(PROOF):
+            if secret and self._seen.startswith(PROOF):
                 from weedtw.http.proof import Challenge  # noqa: PLC0415 - where there is no secret it is not needed
 
                 self._challenge = Challenge(secret)
@@ -222,7 +230,8 @@ class FirstBytes(Protocol):
                 return
             prefix = next((prefix for prefix in protocols if self._seen.startswith(prefix)), None)
             if prefix is not None:
-                self._refuse(self._site.refusals.get(prefix, b""), "it has not shown that it knows the secret")
+                what = "that it knows the secret" if secret else "a certificate of this cluster's authority"
+                self._refuse(self._site.refusals.get(prefix, b""), f"it has not shown {what}")
                 return
         self._deadline.drop()
         build = next((f for prefix, f in self._site.protocols.items() if self._seen.startswith(prefix)), None)
@@ -251,6 +260,11 @@ class FirstBytes(Protocol):
     def abort(self) -> None:
         """Cut at once."""
         self.transport.abortConnection()
+
+    def _look_at_certificate(self) -> None:
+        from weedtw.http.tls import has_shown_certificate  # noqa: PLC0415 - where there is no TLS it is not needed
+
+        self._is_proven = has_shown_certificate(self.transport)
 
     def _prove(self, challenge: "Challenge", data: bytes) -> bytes:
         """Go on with the proof; what came behind it."""

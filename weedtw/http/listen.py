@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 
 from weedtw.config.model import join_address
+from weedtw.config.security import NO_SECURITY, SecurityConfig, TlsFiles
 from weedtw.errors import ConfigError
 from weedtw.http.channel import Site
 
@@ -18,14 +19,26 @@ BACKLOG = 4096
 _FILES = 128  # that a daemon needs beside connections
 
 
-def listen(reactor: Any, site: Site, *, ip: str, bind: str, port: int, port_option: str) -> Any:
+def listen(
+    reactor: Any,
+    site: Site,
+    *,
+    ip: str,
+    bind: str,
+    port: int,
+    port_option: str,
+    security: SecurityConfig = NO_SECURITY,
+) -> Any:
     """Bind the port of a daemon that is known as `ip` and listens on `bind`; nothing is accepted yet.
 
     `port_option` is how the port was, or would be, given.  Raises ConfigError with the option that is to be changed.
     """
     try:
         site.most_connections = most_connections()
-        taken = reactor.listenTCP(port, site, backlog=BACKLOG, interface=bind)
+        if security.tls is None:
+            taken = reactor.listenTCP(port, site, backlog=BACKLOG, interface=bind)
+        else:
+            taken = reactor.listenSSL(port, site, _keyring(security.tls), backlog=BACKLOG, interface=bind)
     except CannotListenError as error:
         raise _refusal(error.socketError, ip, bind, port, port_option) from error
     taken.stopReading()
@@ -36,6 +49,14 @@ def most_connections() -> int:
     """How many a daemon may have, so that some of the files that it may open (ulimit -n) are left for volumes."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if files == resource.RLIM_INFINITY else max(files - _FILES, files // 2)
+
+
+def _keyring(files: TlsFiles) -> Any:
+    from weedtw.http.tls import keyring_of  # noqa: PLC0415 - where there is no TLS it is not needed
+
+    if not files.cert:
+        raise ConfigError("[tls] cert", "a server needs a certificate: give cert and key beside ca")
+    return keyring_of(files)
 
 
 def _refusal(error: Exception, ip: str, bind: str, port: int, port_option: str) -> ConfigError:

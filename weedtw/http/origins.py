@@ -71,8 +71,9 @@ def _is_ours(name: str, names: Collection[str]) -> bool:
 
 def check_secret(request: Request) -> None:
     """Raise Unauthorized unless the caller has shown that it knows the cluster's secret, where there is one."""
-    if request.channel.site.secret and not request.channel.is_proven:
-        raise Unauthorized("this takes the cluster's secret; have the command find the security.toml of the cluster")
+    if request.channel.site.wants_proof and not request.channel.is_proven:
+        what = "the cluster's secret" if request.channel.site.secret else "a certificate of the cluster's authority"
+        raise Unauthorized(f"this takes {what}; have the command find the security.toml of the cluster")
 
 
 def is_below(path: bytes, folder: bytes) -> bool:

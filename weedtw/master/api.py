@@ -168,7 +168,10 @@ class MasterApi:
         servers = self.cluster.locate(volume_id)
         server = servers[int(self.cluster.rng.random() * len(servers))]
         # Not 308: clients keep that for ever, and a volume may move.
-        return redirect_response(request, f"http://{server.public_url}{request.uri.decode('ascii', 'replace')}", 307)
+        scheme = self.cluster.config.security.scheme
+        return redirect_response(
+            request, f"{scheme}://{server.public_url}{request.uri.decode('ascii', 'replace')}", 307
+        )
 
     def _is_news(self, volume_id: int) -> bool:
         """Whether a volume that is unknown to this master may be known to the leader, which hears of it first."""

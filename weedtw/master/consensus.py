@@ -180,6 +180,7 @@ def make_node(
             node,
             address,
             connect=connector(reactor, config.security),
+            certified=config.security.tls is not None,
             clock=reactor,
             rng=random.Random(),
             fast_election=config.fast_election,

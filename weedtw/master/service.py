@@ -36,7 +36,7 @@ from weedtw.http.requests import Request
 from weedtw.http.routes import Warmth
 from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
-from weedtw.http.ways import UNPROVEN, connector
+from weedtw.http.ways import UNPROVEN, WITHOUT_CERTIFICATE, connector
 from weedtw.master.api import MasterApi
 from weedtw.master.assign import Assigner
 from weedtw.master.cluster import Cluster
@@ -177,7 +177,9 @@ class MasterService(Service):
         )
         self._site.names = frozenset({config.ip.lower()})
         self._site.secret = config.security.secret
-        self._site.refusals = {RAFT: encode_refusal(UNPROVEN) + b"\r\n", BEAT: encode(Refused(UNPROVEN))}
+        self._site.certified = config.security.tls is not None
+        refusal = UNPROVEN if config.security.secret else WITHOUT_CERTIFICATE
+        self._site.refusals = {RAFT: encode_refusal(refusal) + b"\r\n", BEAT: encode(Refused(refusal))}
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
@@ -186,6 +188,7 @@ class MasterService(Service):
             bind=config.bind,
             port=config.port,
             port_option=config.port_option,
+            security=config.security,
         )
         self._bound = self._port.getHost().port
 

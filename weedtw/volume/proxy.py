@@ -60,6 +60,7 @@ class Proxy:
     address: str
     peers: PeerAgent
     locations: Locations
+    scheme: str = "http"  # of the URLs that clients are sent to
 
     async def answer(self, request: Request, query: Params, volume_id: int, body: memoryview | None) -> bytes | None:
         """Answer from elsewhere; `body` is the request's, None for GET and HEAD.
@@ -71,7 +72,8 @@ class Proxy:
         holders = await self._holders(volume_id)
         if self.mode == "redirect":
             joint = "&" if b"?" in request.uri else "?"
-            target = f"http://{holders[0].public_url}{request.uri.decode('ascii', 'replace')}{joint}proxied=true"
+            target = f"{self.scheme}://{holders[0].public_url}{request.uri.decode('ascii', 'replace')}"
+            target += f"{joint}proxied=true"
             return redirect_response(request, target, status=307)
         response = await self._ask(request, body, volume_id, holders)
         await _pass_on(request, response)

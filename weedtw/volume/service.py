@@ -141,6 +141,7 @@ class VolumeService(Service):
         )
         self._site.names = frozenset({config.ip.lower(), config.public_url.rpartition(":")[0].lower()}) - {""}
         self._site.secret = config.security.secret
+        self._site.certified = config.security.tls is not None
         self.metrics = Metrics(self._site)
         self._port = listen(
             self.reactor,
@@ -149,6 +150,7 @@ class VolumeService(Service):
             bind=config.bind,
             port=config.port,
             port_option=config.port_option,
+            security=config.security,
         )
         self.address = join_address(config.ip, self._port.getHost().port)
 
@@ -221,7 +223,7 @@ class VolumeService(Service):
             needles=needles,
             representer=representer,
             server=Server(Budget((config.concurrent_download_limit_mb << 20) or None)),
-            proxy=Proxy(config.read_mode, self.address, self.peers, locations),
+            proxy=Proxy(config.read_mode, self.address, self.peers, locations, config.security.scheme),
             white_list=self.white_list,
             tokens=self.tokens,
             run=run,
@@ -283,7 +285,7 @@ class VolumeService(Service):
         )
 
     def _endpoint(self, address: str) -> IStreamClientEndpoint:
-        if self.config.security.secret:
+        if self.config.security.secret or self.config.security.tls is not None:
             return connector(self.reactor, self.config.security, CONNECT_TIMEOUT)(address)
         host, _, port = address.rpartition(":")
         return HostnameEndpoint(self.reactor, host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT)
