@@ -43,9 +43,7 @@ class OriginTests(SynchronousTestCase):
     def test_the_user_himself_and_our_own_pages(self) -> None:
         self.assertEqual(self.ask(BROWSER).status, 200)
         self.assertEqual(self.ask(BROWSER, "Sec-Fetch-Site: none").status, 200)
-        self.assertEqual(
-            self.ask(BROWSER, "Sec-Fetch-Site: same-origin", "Origin: http://10.0.0.7:9333").status, 200
-        )
+        self.assertEqual(self.ask(BROWSER, "Sec-Fetch-Site: same-origin", "Origin: http://10.0.0.7:9333").status, 200)
         self.assertEqual(self.ask(BROWSER, "Referer: http://10.0.0.7:9333/ui/index.html").status, 200)
         for host in ("weed-1.example:9333", "Weed-1.Example", "localhost:9333", "127.0.0.1", "[fd00::1]:9333"):
             self.assertEqual(self.ask(BROWSER, host=host).status, 200, host)
