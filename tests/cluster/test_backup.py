@@ -1,6 +1,7 @@
 """`weedtw backup` from a running server: only what is new, wherever it was interrupted, and all after a vacuum."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -21,11 +22,11 @@ def test_a_copy_that_grows_with_its_volume(scratch: Scratch) -> None:
         assert request("PUT", f"{volume.address}/{fid}", body).status == 201
         return fid
 
-    def backup() -> str:
+    def backup(status: int = 0) -> str:
         words = [*WEEDTW, "backup", f"-master={master.address}", "-volumeId=1", "-dir=b"]
         ran = subprocess.run(words, cwd=scratch.folder, capture_output=True, text=True, timeout=LIMIT, check=False)
-        assert ran.returncode == 0, ran
-        return ran.stdout
+        assert ran.returncode == status, ran
+        return ran.stdout + ran.stderr
 
     copy, original = scratch.folder / "b" / "1.dat", scratch.folder / "v" / "1.dat"
     fids = [write(os.urandom(200_000)) for _ in range(30)]
@@ -45,6 +46,18 @@ def test_a_copy_that_grows_with_its_volume(scratch: Scratch) -> None:
     assert vacuumed.status == 200
     assert "copied" in backup()
     assert copy.read_bytes() == original.read_bytes()
+    assert (scratch.folder / "b" / "1.dat.before").exists()
+
+    # A server that has lost its disk and makes the volume anew does not cost the copy.
+    whole = copy.read_bytes()
+    volume.kill()
+    shutil.rmtree(scratch.folder / "v")
+    volume.start()
+    wait_until(
+        lambda: request("POST", f"{volume.address}/admin/assign_volume?volume=1").status == 200, "a new volume 1"
+    )
+    wait_until(lambda: "no copy of what the server has now" in backup(1), "the backup is refused")
+    assert copy.read_bytes() == whole
     served = scratch.start("weedtw volume -port=8081 -dir=./b -ip=127.0.0.1 -mserver=127.0.0.1:9334")
     wait_until(lambda: (answer := served.ask(f"/{fids[25]}")) is not None and answer.status == 200, "the copy serves")
     answer = served.ask(f"/{fids[0]}")

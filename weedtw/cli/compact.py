@@ -29,6 +29,8 @@ def compact(folder: str, volume_id: int | None, collection: str | None, method: 
         files = the_one(folder, collection, volume_id)
         with held(folder):
             done = offline.compact_volume(files, time.time)
+        for repair in done.repairs:
+            report.warn("mended first", str(repair))
         saved = format_size(done.before - done.after)
         report.result(f"{files.dat}: {format_size(done.after)} with {done.files} files, {saved} less than before")
 

@@ -44,10 +44,8 @@ def verify(folder: str, volume_id: int | None, collection: str | None, as_json: 
         show(report, found)
         for one in found:
             if not one.is_sound:
-                more = len(one.findings) + one.untold
-                report.failed(
-                    one.files.dat, f"{more} {'thing is' if more == 1 else 'things are'} not as they should be"
-                )
+                count = len(one.findings) + one.untold
+                report.failed(one.files.dat, f"damaged, or its index is wrong ({count} in all)")
 
     return carry_out(report, work)
 

@@ -1,8 +1,10 @@
 """A copy of a volume that grows with it: what the volume's data has more is appended, and the index follows.
 
 A volume's data only ever grows, until a vacuum writes it anew and raises the revision in its super block.  So a copy
-of the same revision is brought up to date by what it lacks, wherever it was interrupted; any other is made from the
-start, and takes the place of the old copy when it is whole.
+of the same revision is brought up to date by what it lacks, wherever it was interrupted.  One of a later revision is
+copied from the start, and takes the place of the old copy when it is whole; the old one is kept beside it (`.before`).
+Anything else is no volume that this was a copy of, and is refused: a server that has lost its disk and made the volume
+anew must not cost the copy.
 """
 
 import os
@@ -12,9 +14,9 @@ from typing import Final
 import attrs
 
 from weedtw.errors import Damaged, PeerError, StorageError
-from weedtw.formats.superblock import BASE_SIZE
+from weedtw.formats.superblock import BASE_SIZE, SuperBlock
 from weedtw.storage.audit import open_to_read, read_superblock
-from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there
+from weedtw.storage.fileops import DiskFile, FileOps
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.recovery import open_files
 
@@ -56,8 +58,9 @@ async def back_up(files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable
             path, start = beside, await _in_common(beside, first, fetch)
         size = await _append(path, start, first.revision, fetch, ops, moved)
         if path == beside:
-            remove_if_there(ops, files.idx)  # of other data; it is made when the volume is opened
-            remove_if_there(ops, files.vif)
+            for old in (files.dat, files.idx, files.vif):  # index and info are made when the volume is opened
+                if os.path.exists(old):
+                    ops.rename(old, old + ".before")
             ops.rename(beside, files.dat)
             ops.sync_folder(files.folder)
     except OSError as error:
@@ -69,21 +72,28 @@ async def back_up(files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable
 
 
 async def _in_common(path: str, first: Tail, fetch: Fetch) -> int:
-    """How much of a copy can be gone on with: all of it, or nothing."""
+    """How much of a copy can be gone on with: all of it, or nothing because the volume was vacuumed since.
+
+    Raises StorageError when it is a copy of something else.
+    """
     if not os.path.exists(path):
         return 0
     dat = open_to_read(path)
     size = dat.size()
-    try:
-        revision = read_superblock(dat).compaction_revision
-    except Damaged:
+    if size < BASE_SIZE:
         return 0
-    begins_alike = dat.read(BASE_SIZE, 0) == first.data[:BASE_SIZE]
-    if revision != first.revision or not begins_alike or not BASE_SIZE <= size <= first.size:
+    try:
+        ours, theirs = read_superblock(dat), SuperBlock.unpack(first.data[:BASE_SIZE], path=path)
+    except Damaged as error:
+        raise StorageError(path, f"{error.reason}; move it away to begin anew") from error
+    if theirs.compaction_revision > ours.compaction_revision:
         return 0
     start = max(0, size - _COMPARED)
-    theirs = await fetch(start)
-    return size if theirs.data[: size - start] == dat.read(size - start, start) else 0
+    is_alike = theirs == ours and size <= first.size
+    if not is_alike or (await fetch(start)).data[: size - start] != dat.read(size - start, start):
+        what = f"is no copy of what the server has now ({first.size} bytes, revision {first.revision})"
+        raise StorageError(path, f"{what}; has that lost its data? Move the copy away to begin anew")
+    return size
 
 
 async def _append(

@@ -105,6 +105,7 @@ class Compacted:
     before: int
     after: int
     files: int
+    repairs: tuple[Repair, ...] = ()  # what was set right first
 
 
 def compact_volume(files: VolumeFiles, clock: Callable[[], float]) -> Compacted:
@@ -120,7 +121,7 @@ def compact_volume(files: VolumeFiles, clock: Callable[[], float]) -> Compacted:
         finally:
             compaction.cleanup()
         stat = volume.info()
-        return Compacted(before, stat.size, stat.file_count - stat.delete_count)
+        return Compacted(before, stat.size, stat.file_count - stat.delete_count, volume.repairs)
     finally:
         volume.close()
 
