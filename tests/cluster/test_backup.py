@@ -53,9 +53,12 @@ def test_a_copy_that_grows_with_its_volume(scratch: Scratch) -> None:
     volume.kill()
     shutil.rmtree(scratch.folder / "v")
     volume.start()
-    wait_until(
-        lambda: request("POST", f"{volume.address}/admin/assign_volume?volume=1").status == 200, "a new volume 1"
-    )
+
+    def is_made() -> bool:
+        answer = volume.ask("/admin/assign_volume?volume=1", method="POST")
+        return answer is not None and answer.status == 200
+
+    wait_until(is_made, "a new volume 1")
     wait_until(lambda: "no copy of what the server has now" in backup(1), "the backup is refused")
     assert copy.read_bytes() == whole
     served = scratch.start("weedtw volume -port=8081 -dir=./b -ip=127.0.0.1 -mserver=127.0.0.1:9334")

@@ -2,9 +2,9 @@
 
 A volume's data only ever grows, until a vacuum writes it anew and raises the revision in its super block.  So a copy
 of the same revision is brought up to date by what it lacks, wherever it was interrupted.  One of a later revision is
-copied from the start, and takes the place of the old copy when it is whole; the old one is kept beside it (`.before`).
-Anything else is no volume that this was a copy of, and is refused: a server that has lost its disk and made the volume
-anew must not cost the copy.
+copied from the start, and takes the place of the old copy when it is whole; the old one is kept as `.before`.
+Anything else is no volume that this was a copy of, and is refused: a server that has lost its disk and made the
+volume anew must not cost the copy.
 """
 
 import os
