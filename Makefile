@@ -44,7 +44,8 @@ lint: $(VENV)/ready-to-test
 test: lint
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 	mkdir -p build
-	$(BIN)/trial --temp-directory=build/trial $$(grep -rl --include='test_*.py' SynchronousTestCase $(CURDIR)/tests | sort)
+	grep -rl --include='test_*.py' SynchronousTestCase $(CURDIR)/tests | sort | \
+		xargs -P $(JOBS) -n 24 sh -c '$(BIN)/trial --temp-directory=build/trial-$$$$ "$$@"' trial
 
 check: lint
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile -m '$(QUICK)'

@@ -47,7 +47,7 @@ def _connection(outcome: Any) -> Any:
 
 
 class IterationTests(SynchronousTestCase):
-    logged: list[LogEvent]
+    logged: list[LogEvent] = []  # noqa: RUF012 - replaced for each test
 
     @pytest.fixture(autouse=True)
     def expect_failures(self, logged_failures: list[LogEvent]) -> None:

@@ -70,7 +70,7 @@ def _of_click(name: str, module: object) -> Iterator[tuple[str, list[str]]]:
 
 
 def _options(made: click.Command) -> list[str]:
-    context = click.Context(made)
+    context = click.Context(made, **made.context_settings)  # or it would forget how help is asked for
     spelt = (spelling for parameter in made.get_params(context) for spelling in parameter.opts)
     return sorted(spelling for spelling in spelt if spelling.startswith("-") and not spelling.startswith("--"))
 
