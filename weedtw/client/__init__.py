@@ -1,14 +1,40 @@
-"""The public async client: store, read and delete files in a cluster, whichever of its masters leads."""
+"""The public async client: store, read and delete files in a cluster, whichever of its masters leads.
 
-from weedtw.client.agreement import Agreement
-from weedtw.client.answers import Assignment, FileInfo, Location
-from weedtw.client.assign import Placement
-from weedtw.client.beliefs import Belief, KnownMember
-from weedtw.client.blocking import BlockingClient
-from weedtw.client.client import Client
-from weedtw.client.masters import MasterState
-from weedtw.client.status import ClusterStatus, ServerStatus, Trouble, VolumeStatus
-from weedtw.client.uploads import Chunk, Uploaded
+Each name is imported when it is asked for: the master uses a few modules of this package, and none of the rest.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weedtw.client.agreement import Agreement
+    from weedtw.client.answers import Assignment, FileInfo, Location
+    from weedtw.client.assign import Placement
+    from weedtw.client.beliefs import Belief, KnownMember
+    from weedtw.client.blocking import BlockingClient
+    from weedtw.client.client import Client
+    from weedtw.client.masters import MasterState
+    from weedtw.client.status import ClusterStatus, ServerStatus, Trouble, VolumeStatus
+    from weedtw.client.uploads import Chunk, Uploaded
+
+_HOMES = {
+    "Agreement": "agreement",
+    "Assignment": "answers",
+    "Belief": "beliefs",
+    "BlockingClient": "blocking",
+    "Chunk": "uploads",
+    "Client": "client",
+    "ClusterStatus": "status",
+    "FileInfo": "answers",
+    "KnownMember": "beliefs",
+    "Location": "answers",
+    "MasterState": "masters",
+    "Placement": "assign",
+    "ServerStatus": "status",
+    "Trouble": "status",
+    "Uploaded": "uploads",
+    "VolumeStatus": "status",
+}
 
 __all__ = [
     "Agreement",
@@ -28,3 +54,10 @@ __all__ = [
     "Uploaded",
     "VolumeStatus",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

@@ -12,7 +12,6 @@ it; what would make somebody believe in a protection that is not there is refuse
 """
 
 import os.path
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -76,6 +75,8 @@ def found() -> SecurityConfig:
 
 def read(path: str) -> SecurityConfig:
     """The keys in a file; raises ConfigError that names the file and the key."""
+    import tomllib  # noqa: PLC0415 - most clusters have no such file
+
     try:
         with open(path, "rb") as file:
             text = file.read(_LARGEST).decode()

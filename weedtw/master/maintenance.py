@@ -6,7 +6,7 @@ restarted must not cause copying.
 """
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredLock, succeed
@@ -14,13 +14,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from weedtw.client.masters import Masters
-from weedtw.client.plans import Plan, plan_balance, plan_repairs
-from weedtw.client.volumes import Volumes
-from weedtw.client.wire import Wire
 from weedtw.errors import BadRequest, Locked, Unavailable, WeedError
 from weedtw.master.cluster import Cluster
 from weedtw.master.lock import EXPIRES, AdminLocks
+
+if TYPE_CHECKING:
+    from weedtw.client.plans import Plan
+    from weedtw.client.volumes import Volumes
 
 TASKS = ("fix.replication", "balance", "vacuum")
 MOST_LOOKS = 30.0  # seconds between looks at what is short of copies, at most
@@ -55,7 +55,12 @@ class Maintenance:
             loop.stop()
 
     @functools.cached_property
-    def _volumes(self) -> Volumes:
+    def _volumes(self) -> "Volumes":
+        # Imported here and not above: no master needs these, and numpy with them, to start.
+        from weedtw.client.masters import Masters  # noqa: PLC0415
+        from weedtw.client.volumes import Volumes  # noqa: PLC0415
+        from weedtw.client.wire import Wire  # noqa: PLC0415
+
         wire = Wire(self.cluster.peers.agent, self.cluster.clock, 30.0, 60.0)
         masters = Masters.at([self.cluster.address], wire, self.cluster.clock, 10.0)
         return Volumes(masters, wire, self.cluster.clock)
@@ -115,7 +120,9 @@ class Maintenance:
                 self.log.info("maintenance: {step}: it {became}", step=str(step), became=became)
         return {"steps": list(map(str, plan.steps)), "done": done, "problems": problems}
 
-    async def _plan(self, task: str, only: tuple[int, ...] | None) -> Plan:
+    async def _plan(self, task: str, only: tuple[int, ...] | None) -> "Plan":
+        from weedtw.client.plans import Plan, plan_balance, plan_repairs  # noqa: PLC0415 - as there
+
         if task == "vacuum" or only == ():
             return Plan()
         found = await self._volumes.inventory()
