@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster.processes import LIMIT, WEEDTW, free_ports
@@ -65,7 +66,10 @@ class SupervisorTests(SynchronousTestCase):
 
     def test_nobody_listens_any_more(self) -> None:
         os.unlink(self.path)
-        Supervisor(self.clock, {"NOTIFY_SOCKET": self.path}).ready()  # which is logged, and nothing else
+        with capturedLogs() as events:
+            Supervisor(self.clock, {"NOTIFY_SOCKET": self.path}).ready()
+        [event] = events
+        self.assertEqual(event["log_level"], LogLevel.warn)
 
 
 @pytest.mark.process
