@@ -203,6 +203,13 @@ class Unavailable(WeedError):
         return self.reason
 
 
+class Undecided(Unavailable):
+    """This master could not decide: it gave away or lost the lead, its disk fails, or it has too much to do.
+
+    What it was to decide may have been decided all the same.  Whoever only wants an answer may ask the successor.
+    """
+
+
 class NoRoom(WeedError):
     """No set of volume servers can take the volume that was asked for; add servers or raise `--max`."""
 

@@ -1,13 +1,14 @@
 """A master that follows, reduced to what passing on needs: who leads, a few endpoints, and the way to the leader."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from klein import Klein
 from twisted.internet.defer import Deferred
 
-from weedtw.errors import NoRoom, Unavailable
+from weedtw.errors import NoRoom, Unavailable, Undecided
 from weedtw.http.guard import WhiteList, guarded
 from weedtw.http.hop import Question
 from weedtw.http.requests import Request, params
@@ -113,6 +114,7 @@ class Api:
     white_list: WhiteList = attrs.Factory(WhiteList)
     asked: list[Request] = attrs.Factory(list)  # what was answered here
     gate: Deferred[None] | None = None  # growing waits for it
+    deposed: Callable[[], None] | None = None  # called once by assign and by growing, which then cannot decide
     grown: int = 0
 
     @app.route("/dir/assign", methods=["GET", "POST", "PUT"])
@@ -121,6 +123,7 @@ class Api:
     @led
     async def assign(self, request: Request) -> bytes:
         self.asked.append(request)
+        self._lose_the_lead()
         return json_response(request, {"count": params(request).text("count"), "at": self.cluster.address})
 
     @app.route("/vol/grow", methods=["GET", "POST"])
@@ -135,7 +138,14 @@ class Api:
     async def _grow(self) -> None:
         if self.gate is not None:
             await self.gate
+        self._lose_the_lead()
         self.grown += 1
+
+    def _lose_the_lead(self) -> None:
+        deposed, self.deposed = self.deposed, None
+        if deposed is not None:
+            deposed()
+            raise Undecided("this master does not lead any more")
 
     @app.route("/submit", methods=["POST"])
     @endpoint

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from weedtw.errors import Unavailable, WeedError
+from weedtw.errors import Unavailable, Undecided, WeedError
 from weedtw.topology.state import ClusterState, Command
 
 CLUSTER = "0b1e0000-0000-4000-8000-000000000001"
@@ -60,7 +60,7 @@ class MemoryLedger:
     def _refusal(self) -> Unavailable:
         if self.is_broken:
             return Unavailable("this master cannot store its decisions any more: the disk is broken")
-        return Unavailable("this master does not lead any more; ask again")
+        return Undecided("this master does not lead any more; ask again")
 
     # ------------------------------------------------------------------ what the test decides
 

@@ -290,6 +290,54 @@ class NeverTwiceTests(ForwardTestCase):
         self.assertEqual(self.sent().hurried, [])
 
 
+class DeposedTests(ForwardTestCase):
+    """The lead is lost while a request is being answered here."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.cluster.lead()
+        self.api.deposed = lambda: self.cluster.follow("m3:9333")
+
+    def test_the_successor_is_asked_for_an_id(self) -> None:
+        wire = self.ask("/dir/assign?count=3")
+        self.assertEqual((self.sent().address, self.sent().question.target), ("m3:9333", b"/dir/assign?count=3"))
+        self.sent().done.callback(said(200, b'{"fid":"7,1"}'))
+        self.assertEqual(self.answer_of(wire).json, {"fid": "7,1"})
+
+    def test_or_this_master_again_when_it_leads_by_then(self) -> None:
+        self.api.deposed = lambda: self.cluster.follow(None)
+        wire = self.ask("/dir/assign")
+        self.assertEqual(self.answers(wire), [])
+        self.cluster.lead()
+        self.wait(0.05)
+        self.assertEqual(self.answer_of(wire).json["at"], "m1:9333")
+        self.assertEqual(len(self.api.asked), 2)
+
+    def test_not_for_ever(self) -> None:
+        def deposed() -> None:
+            self.api.deposed = deposed
+
+        self.api.deposed = deposed
+        answer = self.answer_of(self.ask("/dir/assign"))
+        self.assertEqual((answer.status, answer.json["error"]), (503, "this master does not lead any more"))
+        self.assertEqual(len(self.api.asked), 2)
+
+    def test_whoever_passed_it_on_looks_for_the_successor(self) -> None:
+        answer = self.answer_of(self.ask("/dir/assign", headers=OURS))
+        self.assertEqual(answer.status, 503)
+        self.assertIn(NOT_LEADER.decode().lower(), answer.headers)
+        self.assertEqual(self.hops.sent, [])
+
+    def test_what_may_be_half_done_is_not_done_again(self) -> None:
+        for headers in ("", OURS):
+            self.cluster.lead()
+            self.api.deposed = lambda: self.cluster.follow("m3:9333")
+            answer = self.answer_of(self.ask("/vol/grow", headers=headers))
+            self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "1"))
+            self.assertNotIn(NOT_LEADER.decode().lower(), answer.headers)
+        self.assertEqual(self.hops.sent, [])
+
+
 class MarkedTests(ForwardTestCase):
     def refusal(self, wire: Wire) -> str:
         answer = self.answer_of(wire)

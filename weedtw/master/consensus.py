@@ -17,6 +17,7 @@ from weedtw.errors import (
     StoreFailed,
     TooBusy,
     Unavailable,
+    Undecided,
     WeedError,
 )
 from weedtw.http.ways import connector
@@ -152,15 +153,15 @@ class RaftLedger:
             raise _not_now(error) from error
 
 
-def _not_now(error: WeedError) -> Unavailable:
+def _not_now(error: WeedError) -> Undecided:
     """What those who asked for a decision are told: all of it may be different in a moment, or at another master."""
     if isinstance(error, NotLeader):
-        return Unavailable("this master does not lead any more; ask again")
+        return Undecided("this master does not lead any more; ask again")
     if isinstance(error, StoreFailed | InvariantBroken):
-        return Unavailable(f"this master cannot store its decisions any more: {error}", 30.0)
+        return Undecided(f"this master cannot store its decisions any more: {error}", 30.0)
     if isinstance(error, MaybeCommitted):
-        return Unavailable(f"it is not known whether this was decided: {error.reason}")
-    return Unavailable(f"no decision was reached: {error}")
+        return Undecided(f"it is not known whether this was decided: {error.reason}")
+    return Undecided(f"no decision was reached: {error}")
 
 
 # ------------------------------------------------------------------ making a member

@@ -10,6 +10,9 @@ A request that was passed on carries a mark and is never passed on again: a mast
 says so, and the one that sent it looks for the leader anew.  So it does when the leader cannot be reached; what is
 known to have had no effect may be sent again, for PATIENCE seconds.  A request whose answer did not come is never
 repeated: its client is told that it may have been carried out.
+
+A leader that loses the lead in the middle of a request says so with its refusal.  Where that refusal means that nobody
+was given anything, the successor is asked: nobody who asks while the lead is handed over needs to notice it.
 """
 
 import functools
@@ -21,7 +24,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from weedtw.errors import PeerError, Unavailable, Unreachable
+from weedtw.errors import PeerError, Unavailable, Undecided, Unreachable
 from weedtw.http.answers import Answer
 from weedtw.http.hop import Question
 from weedtw.http.hops import HOP_BY_HOP, Errand, Hops
@@ -45,15 +48,17 @@ class Times:
     """How long the leader may take: `answer` seconds in all, `deposed` from when another leads instead.
 
     That is where the bound matters: a leader that froze, or whose host is gone, is one that another has replaced.
+    `again` says that a leader that could not decide gave nobody anything, so that the next one may be asked.
     """
 
     answer: float = 60.0
     deposed: float = 5.0
+    again: bool = False
 
 
 TIMES = {
-    b"/dir/assign": Times(15.0, 0.1),  # a little more than the leader's own patience; a deposed one has no ids
-    b"/submit": Times(60.0),  # and what the body takes
+    b"/dir/assign": Times(15.0, 0.1, again=True),  # a little more than the leader's own patience; a deposed one has no ids
+    b"/submit": Times(60.0, again=True),  # and what the body takes; it is sent on once there is an id
     b"/vol/grow": Times(90.0),  # other orders come first, and servers that fail are replaced
     b"/vol/vacuum": Times(4 * 3600.0),  # one large volume alone may take an hour
     b"/col/delete": Times(120.0),
@@ -292,10 +297,20 @@ def led(
     @functools.wraps(method)
     async def answer(self: _Self, request: Request, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> bytes:
         marks = request.requestHeaders.getRawHeaders(MARK)
-        if not self.cluster.ledger.is_leader or (marks and not is_ours(self.cluster, marks[0])):
-            body = await self.forwarder.forward(request)
-            if body is not None:
-                return body
-        return await method(self, request, *args, **kwargs)
+        for is_last in (False, True):
+            if not self.cluster.ledger.is_leader or (marks and not is_ours(self.cluster, marks[0])):
+                body = await self.forwarder.forward(request)
+                if body is not None:
+                    return body
+            try:
+                return await method(self, request, *args, **kwargs)
+            except Undecided:
+                if not TIMES.get(request.path, Times()).again:
+                    raise
+                if marks:
+                    request.setHeader(NOT_LEADER, b"1")  # the one that sent it looks for the successor
+                if marks or is_last:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     return cast(Callable[Concatenate[_Self, Request, _Arguments], Coroutine[Any, Any, bytes]], answer)
