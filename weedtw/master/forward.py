@@ -11,8 +11,8 @@ says so, and the one that sent it looks for the leader anew.  So it does when th
 known to have had no effect may be sent again, for PATIENCE seconds.  A request whose answer did not come is never
 repeated: its client is told that it may have been carried out.
 
-A leader that loses the lead in the middle of a request says so with its refusal.  Where that refusal means that nobody
-was given anything, the successor is asked: nobody who asks while the lead is handed over needs to notice it.
+A leader that loses the lead in the middle of a request says so with its refusal.  Where that means that nobody was
+given anything, the successor is asked: nobody who asks while the lead is handed over needs to notice it.
 """
 
 import functools
@@ -57,7 +57,9 @@ class Times:
 
 
 TIMES = {
-    b"/dir/assign": Times(15.0, 0.1, again=True),  # a little more than the leader's own patience; a deposed one has no ids
+    b"/dir/assign": Times(
+        15.0, 0.1, again=True
+    ),  # a little more than the leader's patience; a deposed one has no ids
     b"/submit": Times(60.0, again=True),  # and what the body takes; it is sent on once there is an id
     b"/vol/grow": Times(90.0),  # other orders come first, and servers that fail are replaced
     b"/vol/vacuum": Times(4 * 3600.0),  # one large volume alone may take an hour
