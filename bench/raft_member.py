@@ -22,13 +22,13 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.protocols.basic import LineReceiver
 
 from weedtw.errors import WeedError
+from weedtw.raft.dial import plain_connector
 from weedtw.raft.disk import DiskThread
 from weedtw.raft.interface import Changed, Timing, elapsed
 from weedtw.raft.membership import NodeId
 from weedtw.raft.messages import Message, TimeoutNow, VoteReply, VoteRequest
 from weedtw.raft.node import RaftNode
 from weedtw.raft.sqlite import SqliteStorage
-from weedtw.raft.tls import plain_connector
 from weedtw.raft.transport import Transport
 
 reactor: Any = installed_reactor

@@ -45,7 +45,10 @@ IMPURE = {
 # raft's own adapters to disk and network stand in its room, but are not pure.
 ADAPTERS = {
     f"weedtw.raft.{module}"
-    for module in ("complaints", "disk", "interface", "link", "node", "peer", "sqlite", "tls", "transport", "waiters")
+    for module in (
+        *("complaints", "dial", "disk", "interface", "link", "node"),
+        *("peer", "sqlite", "tls", "transport", "waiters"),
+    )
 }
 
 

@@ -119,6 +119,16 @@ class LazinessTests(SynchronousTestCase):
             [name for name in loaded if name.split(".")[0] in {"twisted", "klein", "click", "numpy"}], []
         )
 
+    def test_a_daemon_without_certificates(self) -> None:
+        loaded = self.loaded_after(
+            "from weedtw.cli.run import _leave_out_tls; _leave_out_tls()\n"
+            "import weedtw.cli.services, weedtw.master.service, weedtw.volume.service; del sys.modules['OpenSSL']"
+        )
+        self.assertIn("twisted.internet.epollreactor", loaded)
+        self.assertEqual(
+            [name for name in loaded if name.split(".")[0] in {"OpenSSL", "cryptography", "service_identity"}], []
+        )
+
     def test_plugins(self) -> None:
         loaded = self.loaded_after("from twisted.plugins import weedtw_master, weedtw_volume, weedtw_server")
         self.assertEqual([name for name in loaded if name.split(".")[0] in {"weedtw", "klein"}], [])

@@ -23,7 +23,7 @@ from weedtw.errors import BadRequest, PeerError, Unreachable
 from weedtw.http.answers import Answer
 from weedtw.http.hop import Question
 from weedtw.http.hops import Errand, Hops
-from weedtw.raft.tls import plain_connector
+from weedtw.raft.dial import plain_connector
 
 reactor: Any = installed_reactor
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

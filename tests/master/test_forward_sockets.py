@@ -17,7 +17,7 @@ from weedtw.http.agent import PeerAgent, PeerResponse, make_agent
 from weedtw.http.channel import Site, make_site
 from weedtw.http.hops import Hops
 from weedtw.master.forward import Forwarder
-from weedtw.raft.tls import plain_connector
+from weedtw.raft.dial import plain_connector
 
 reactor: Any = installed_reactor
 BIG = bytes(range(251)) * 12_000  # 3 MB

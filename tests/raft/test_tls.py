@@ -18,11 +18,12 @@ from tests.raft.authority import LOOPBACK, authority, node_name
 from tests.raft.logged import Log
 from tests.raft.waiting import reactor, until
 from weedtw.errors import ConfigError, PeerError
+from weedtw.raft.dial import plain_connector
 from weedtw.raft.lines import Hello
 from weedtw.raft.membership import Member, Membership
 from weedtw.raft.messages import Heartbeat, Message
 from weedtw.raft.storage import Identity
-from weedtw.raft.tls import Certificates, check_certificate, plain_connector
+from weedtw.raft.tls import Certificates, check_certificate
 from weedtw.raft.transport import Transport
 
 

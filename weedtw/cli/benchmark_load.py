@@ -18,7 +18,7 @@ from weedtw.formats.fileid import FileId
 from weedtw.http.answers import Answer
 from weedtw.http.hop import Question
 from weedtw.http.hops import Hops
-from weedtw.raft.tls import plain_connector
+from weedtw.raft.dial import plain_connector
 
 _CONNECT: Final = 5.0  # seconds
 _ANSWER: Final = 30.0  # seconds

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from weedtw import __version__
+from weedtw.cli.compiled import compiled
 from weedtw.cli.report import drop_output
 from weedtw.config.options import LOG
 from weedtw.config.vocabulary import PROGRAMS, nearest, vocabulary
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options, command, arguments = _split(words)
         status = _dispatch(options, command, arguments)
         sys.stdout.flush()
+        compiled.keep()
     except _Misused as error:
         print(f"weedtw: {error}", file=sys.stderr)
         return 2

@@ -21,7 +21,6 @@ from weedtw import __version__
 from weedtw.cli.daemon import MISUSED, give_up
 from weedtw.cli.jsonlog import json_observer
 from weedtw.cli.remembered import members_on_disk
-from weedtw.cli.services import make_daemon
 from weedtw.cli.usage import help_text
 from weedtw.config.load import Loaded, load
 from weedtw.config.network import OwnNetwork
@@ -42,13 +41,25 @@ def run(program: Program, arguments: Sequence[str]) -> int:
         print(help_text(program, command, log=True) if loaded.asks_help else f"weedtw {__version__}")
         return 0
     _begin_logging(loaded)
+    if not loaded.speaks_tls:
+        _leave_out_tls()
     from twisted.internet import reactor
+
+    from weedtw.cli.services import make_daemon
 
     daemon = make_daemon(command, loaded, reactor)
     daemon.startService()
     reactor.addSystemEventTrigger("before", "shutdown", daemon.stopService)
     reactor.run()
     return 0
+
+
+def _leave_out_tls() -> None:
+    """Let Twisted find itself on a machine without pyOpenSSL, which nothing will ask for in this process.
+
+    Else it imports it, and cryptography with it: a tenth of the time that a daemon takes to start.
+    """
+    sys.modules.setdefault("OpenSSL", None)  # type: ignore[arg-type]  # Python's way to say so
 
 
 def _begin_logging(loaded: Loaded) -> None:

@@ -3,14 +3,17 @@
 Each daemon's code is imported only when it is wanted: `weedtw volume` loads nothing of the master.
 """
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from weedtw.cli.compiled import compiled
 from weedtw.cli.daemon import Daemon, DaemonService
 from weedtw.cli.lean import make_lean
 from weedtw.cli.steady import make_steady
 from weedtw.config import MasterConfig, ServerConfig, VolumeConfig
 from weedtw.config.load import Loaded
+from weedtw.http.routes import LATER
 
 if TYPE_CHECKING:
     from weedtw.config.security import TlsFiles
@@ -31,6 +34,7 @@ def make_daemon(program: str, loaded: Loaded, reactor: Any) -> Daemon:
     if isinstance(config, VolumeConfig | ServerConfig):
         volume = services["volume"] = _volume(config if isinstance(config, VolumeConfig) else config.volume, reactor)
         told["volume"] = volume.told
+    reactor.callWhenRunning(reactor.callLater, LATER, reactor.callInThread, compiled.keep)
     shared = config.volume if isinstance(config, ServerConfig) else config  # both are told the same there
     if shared.metrics_port:
         services["metrics"] = _metrics(shared.metrics_bind or shared.bind, shared.metrics_port, told, reactor)
@@ -59,6 +63,8 @@ def _master(config: MasterConfig, reactor: Any) -> "MasterService":
 
 
 def _volume(config: VolumeConfig, reactor: Any) -> "VolumeService":
+    # numpy brings linear algebra, whose threads spin for a tenth of a second once it is imported: for nobody here.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from weedtw.volume.service import VolumeService
 
     return VolumeService(config, reactor)

@@ -14,6 +14,7 @@ from weedtw.client.receiver import Write
 from weedtw.client.wire import Reply, Wire, hint, passes
 from weedtw.errors import AnswerTooLarge, NeedleNotFound, PeerError, Unavailable, WeedError
 from weedtw.formats.fileid import FileId
+from weedtw.http.tokens import bearer
 
 _GOOD: Final = range(200, 300)
 _UNAUTHORIZED: Final = 401
@@ -201,8 +202,7 @@ class Files:
         raise error
 
     async def _token(self, fid: FileId, *, reads: bool) -> dict[str, str]:
-        token = await self.lookups.token(fid, reads=reads)
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        return bearer(await self.lookups.token(fid, reads=reads))
 
     def _shuffled(self, locations: tuple[Location, ...]) -> list[Location]:
         """All locations, beginning anywhere, so that the copies share the load."""

@@ -26,6 +26,7 @@ from weedtw.client.sources import MemorySource, Source
 from weedtw.client.wire import Wire, hint, passes
 from weedtw.errors import PeerError, Unavailable, Unreachable, WeedError
 from weedtw.formats.fileid import FileId
+from weedtw.http.tokens import bearer
 
 CHUNKS_AT_ONCE: Final = 3
 _TRIES_PER_ID: Final = 2  # before another id, on another volume perhaps, is asked for
@@ -160,8 +161,7 @@ class Upload:
         return stored
 
     def _token(self, fid: FileId) -> dict[str, str]:
-        token = self._tokens.get(fid)
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        return bearer(self._tokens.get(fid, ""))
 
     async def _drop(self, fids: list[FileId]) -> None:
         """Delete what is not wanted; what cannot be deleted is logged, for the failure before matters more."""

@@ -38,6 +38,12 @@ class Loaded:
     log_level: str
     notes: tuple[str, ...]
 
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether certificates are configured."""
+        config = self.config.master if isinstance(self.config, ServerConfig) else self.config
+        return config.security.tls is not None
+
 
 def load(
     program: Program,

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.http.ways import connector
-from weedtw.raft.tls import Connect
+from weedtw.raft.dial import Connect
 
 
 @implementer(IAgentEndpointFactory)

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from weedtw.http.channel import PROOF as PREFIX
 from weedtw.http.deadline import Deadline
-from weedtw.raft.tls import Connect
+from weedtw.raft.dial import Connect
 
 PATIENCE: Final = 5.0  # seconds from the connection to the proof
 _END: Final = b"\r\n"

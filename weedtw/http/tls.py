@@ -19,8 +19,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from weedtw.config.security import TlsFiles
 from weedtw.errors import ConfigError
+from weedtw.raft.dial import Connect
 from weedtw.raft.lines import split_address
-from weedtw.raft.tls import Connect
 
 
 class Keyring:

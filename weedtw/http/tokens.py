@@ -56,8 +56,7 @@ class Tokens:
 
     def headers(self, file_id: FileId, *, writes: bool) -> dict[str, str]:
         """The header that lets a server of this cluster do it; none when none is needed."""
-        token = self.for_writing(file_id) if writes else self.for_reading(file_id)
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        return bearer(self.for_writing(file_id) if writes else self.for_reading(file_id))
 
     def _sign(self, file_id: FileId, key: str, seconds: int) -> str:
         if not key:
@@ -114,6 +113,11 @@ class Tokens:
         from jwt import PyJWTError  # noqa: PLC0415 - see above
 
         return PyJWTError
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that brings a token to a server; none for the token "", which is that nothing is asked for."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def token_of(request: Request) -> str:

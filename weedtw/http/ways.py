@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from weedtw.config.security import SecurityConfig
-from weedtw.raft.tls import Connect, plain_connector
+from weedtw.raft.dial import Connect, plain_connector
 
 UNPROVEN: Final = "a secret is configured here, and the caller has not shown that it knows it"
 

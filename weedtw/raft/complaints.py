@@ -5,7 +5,6 @@ reads the log wants to see it when it begins, and now and then that it has not e
 """
 
 import attrs
-from OpenSSL import SSL
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -62,6 +61,15 @@ class Complaints:
 def reason_of(failure: Failure) -> str:
     """A few words, also for errors that bring none."""
     error = failure.value
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+    if error is not None and _is_from(error, "OpenSSL") and error.args and isinstance(error.args[0], list):
         return "TLS: " + "; ".join(str(part[-1]) for part in error.args[0])
     return failure.getErrorMessage() or getattr(failure.type, "__name__", "no reason given")
+
+
+def is_of_tls(error: BaseException | None) -> bool:
+    """Whether that is what TLS fails with; its libraries are not imported for this, a process may do without them."""
+    return _is_from(error, "OpenSSL", "service_identity")
+
+
+def _is_from(error: BaseException | None, *packages: str) -> bool:
+    return any(kind.__module__.partition(".")[0] in packages for kind in type(error).__mro__)

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Protocol as Interface
 
 import attrs
-from OpenSSL import SSL
-from service_identity import CertificateError, VerificationError
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
@@ -24,19 +22,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from weedtw.errors import WeedError
-from weedtw.raft.complaints import Complaints, reason_of
+from weedtw.raft.complaints import Complaints, is_of_tls, reason_of
+from weedtw.raft.dial import Connect
 from weedtw.raft.lines import Hello
 from weedtw.raft.membership import NodeId
 from weedtw.raft.messages import Message
 from weedtw.raft.peer import Outbound
-from weedtw.raft.tls import Connect
 
 FIRST_PAUSE = 0.025  # seconds between attempts, before jitter; doubled with each
 MAX_PAUSE = 2.0
 STEADY = 1.0  # seconds that a connection must last before its end is worth an attempt at once
 
 # What may go wrong with an attempt though all is well with this program.
-_NETWORK = (ConnectError, ConnectionClosed, OSError, SSL.Error, VerificationError, CertificateError, WeedError)
+_NETWORK = (ConnectError, ConnectionClosed, OSError, WeedError)  # and what TLS has
 _ENDED_BY_US = (CancelledError, ConnectingCancelledError)
 
 
@@ -170,7 +168,7 @@ class Link:
             *_ENDED_BY_US
         ):  # whatever a name's look-up says when it is cancelled
             return failure
-        if not failure.check(*_NETWORK):
+        if not (failure.check(*_NETWORK) or is_of_tls(failure.value)):
             self.log.failure("dialling {node} broke down; that is a bug", failure, node=self.node)
             return failure
         self._complaints.complain(self.who, f"cannot be reached: {reason_of(failure)}")

@@ -1,50 +1,20 @@
-"""Endpoints between nodes, plain or with mutual TLS: both sides show a certificate of the cluster's authority."""
+"""Endpoints between nodes with mutual TLS: both sides show a certificate of the cluster's authority."""
 
 import ipaddress
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet import ssl
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    wrapClientTLS,
-)
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorCore, IStreamClientEndpoint
 
 from weedtw.errors import ConfigError, PeerError
+from weedtw.raft.dial import Connect, ip_version, plain_connector
 from weedtw.raft.lines import Hello, split_address
 
 _SCHEME = "weedtw:"
-Connect = Callable[[str], IStreamClientEndpoint]
-
-
-def plain_connector(reactor: IReactorCore, timeout: float = 5.0) -> Connect:
-    """Endpoints by address, over TCP; `timeout` in seconds.  The connector raises `BadRequest` for no address."""
-
-    def connect(address: str) -> IStreamClientEndpoint:
-        host, port = split_address(address)
-        # A literal needs no resolver, and so no thread of a pool that others may have filled; and it is known to be
-        # refused at once, where a name is known only after `attemptDelay` more to have no further address.
-        version = _ip_version(host)
-        if version == 4:
-            return TCP4ClientEndpoint(reactor, host, port, timeout=timeout)
-        if version == 6:
-            return TCP6ClientEndpoint(reactor, host, port, timeout=timeout)
-        return HostnameEndpoint(reactor, host, port, timeout=timeout, attemptDelay=0.02)
-
-    return connect
-
-
-def _ip_version(host: str) -> int | None:
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
-        return None
 
 
 def _is_certificate(instance: "Certificates", attribute: "attrs.Attribute[bytes]", value: bytes) -> None:  # noqa: ARG001
@@ -117,4 +87,4 @@ def check_certificate(hello: Hello, transport: Any) -> None:
 
 def _is_same_address(host: str, address: str) -> bool:
     """`::1` may be written in many ways."""
-    return _ip_version(host) is not None and ipaddress.ip_address(host) == ipaddress.ip_address(address)
+    return ip_version(host) is not None and ipaddress.ip_address(host) == ipaddress.ip_address(address)

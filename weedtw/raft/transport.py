@@ -13,12 +13,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from weedtw.errors import PeerError, Unavailable
 from weedtw.raft.complaints import Complaints
+from weedtw.raft.dial import Connect
 from weedtw.raft.lines import Hello
 from weedtw.raft.link import Link
 from weedtw.raft.membership import Membership, NodeId
 from weedtw.raft.messages import Message
 from weedtw.raft.peer import Inbound
-from weedtw.raft.tls import Connect
 
 if TYPE_CHECKING:
     from weedtw.raft.node import RaftNode

@@ -21,11 +21,11 @@ from twisted.protocols.basic import LineReceiver
 from tests.raft.processes.register import Register
 from weedtw.errors import NotLeader, WeedError
 from weedtw.raft.core import Settings
+from weedtw.raft.dial import Connect, plain_connector
 from weedtw.raft.disk import DiskThread
 from weedtw.raft.interface import Timing, elapsed
 from weedtw.raft.node import RaftNode
 from weedtw.raft.sqlite import SqliteStorage
-from weedtw.raft.tls import Connect, plain_connector
 from weedtw.raft.transport import Transport
 
 reactor: Any = installed_reactor
