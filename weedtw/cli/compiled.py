@@ -9,8 +9,12 @@ daemon that is a fifth of the time until it answers.  Python itself compiles a m
     8   rest     marshal of {(file name, text): marshal of its code}
 
 A file that is not like this is not used and made anew; one that cannot be written is done without, as Python does.
+Whoever installs weedtw where its daemons may not write has it made beforehand:
+
+    python -c 'from weedtw.cli.compiled import prepare; prepare()'
 """
 
+import importlib
 import importlib.util
 import marshal
 import os
@@ -99,6 +103,13 @@ def _remove(path: str) -> None:
 
 
 compiled: Final = Compiled(file_name())
+
+
+def prepare() -> None:
+    """Compile what the daemons need, and keep it."""
+    for module in ("weedtw.cli.run", "weedtw.cli.services", "weedtw.master.service", "weedtw.volume.service"):
+        importlib.import_module(module)
+    compiled.keep()
 
 
 def install() -> None:
