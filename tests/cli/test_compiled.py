@@ -149,13 +149,13 @@ class AttrsTests(SynchronousTestCase):
         program = (
             "from weedtw.cli import compiled as module\n"
             f"module.compiled._path = {str(folder_of(self) / 'methods.code')!r}\n"
-            "module.prepare(); print(*module._read(module.compiled._path))"
+            "module.prepare(); print(*(name for name, _ in module._read(module.compiled._path)))"
         )
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         ended = subprocess.run(
             [sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True
         )
-        for name in ("weedtw.config.model.MasterConfig", "weedtw.volume.service.VolumeService"):
+        for name in ("weedtw.config.model.MasterConfig", "weedtw.volume.hotread.HotReads"):
             self.assertIn(name, ended.stdout)
 
     def test_they_are_the_same_in_each_process(self) -> None:
