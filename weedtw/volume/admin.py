@@ -39,7 +39,8 @@ TAIL_PIECE = 4 << 20  # bytes
 _VACUUMS_AT_ONCE = 1  # each copies a whole volume; more at once only make the disk's arm jump
 
 
-def _volume_of(request: Request) -> int:
+def volume_of(request: Request) -> int:
+    """The volume that a request names; raises BadRequest."""
     return params(request).required_integer("volume", least=1, most=MAX_VOLUME_ID)
 
 
@@ -60,7 +61,7 @@ class Admin:
     async def assign_volume(self, request: Request) -> bytes:
         """Make a volume of those settings; the same again is fine."""
         query = params(request)
-        volume_id = _volume_of(request)
+        volume_id = volume_of(request)
         collection = check_collection(query.text("collection"))
         replication = ReplicaPlacement.parse(query.text("replication") or "000")
         ttl = Ttl.parse(query.text("ttl"))
@@ -74,7 +75,7 @@ class Admin:
     async def delete_volume(self, request: Request) -> bytes:
         """Delete a volume with all its files; with `onlyEmpty`, only if none was ever written to it."""
         only_empty = params(request).flag("onlyEmpty")
-        await uninterrupted(self.run(self.store.delete_volume, _volume_of(request), only_empty=only_empty))
+        await uninterrupted(self.run(self.store.delete_volume, volume_of(request), only_empty=only_empty))
         return json_response(request, {})
 
     @app.route("/delete_collection", methods=["POST"])
@@ -91,7 +92,7 @@ class Admin:
     @endpoint
     async def vacuum_check(self, request: Request) -> bytes:
         """How much of a volume is garbage, how often it was vacuumed, and whether `commit` has what it needs."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         value = {
             "garbageRatio": volume.garbage_ratio(),
             "revision": volume.generation.superblock.compaction_revision,
@@ -103,7 +104,7 @@ class Admin:
     @endpoint
     async def vacuum_compact(self, request: Request) -> bytes:
         """Copy what is live to new files; answers when that is done."""
-        volume_id = _volume_of(request)
+        volume_id = volume_of(request)
         self.store.find(volume_id)
         await uninterrupted(self._compact(volume_id))
         return json_response(request, {})
@@ -119,21 +120,21 @@ class Admin:
     @endpoint
     async def vacuum_commit(self, request: Request) -> bytes:
         """Put the new files in place."""
-        stat: VolumeStat = await uninterrupted(self.run(self.store.commit, _volume_of(request)))
+        stat: VolumeStat = await uninterrupted(self.run(self.store.commit, volume_of(request)))
         return json_response(request, {"readOnly": stat.read_only, "size": stat.size})
 
     @app.route("/vacuum/cleanup", methods=["POST"])
     @endpoint
     async def vacuum_cleanup(self, request: Request) -> bytes:
         """Throw the new files away."""
-        await uninterrupted(self.run(self.store.cleanup, _volume_of(request)))
+        await uninterrupted(self.run(self.store.cleanup, volume_of(request)))
         return json_response(request, {})
 
     @app.route("/volume/readonly", methods=["POST"])
     @endpoint
     async def volume_readonly(self, request: Request) -> bytes:
         """Take no more writes to a volume, also after a restart."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         await uninterrupted(self.run(volume.set_read_only, "set read-only by an operator", persist=True))
         return json_response(request, {})
 
@@ -141,7 +142,7 @@ class Admin:
     @endpoint
     async def volume_writable(self, request: Request) -> bytes:
         """Lift what `readonly` did, and try a disk again that refused writes; other reasons to be read-only stay."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         await uninterrupted(self.run(volume.set_read_only, None, cause="failing disk"))
         await uninterrupted(self.run(volume.set_read_only, None, persist=True))
         return json_response(request, {"readOnly": bool(volume.read_only_reason), "reason": volume.read_only_reason})
@@ -150,7 +151,7 @@ class Admin:
     @endpoint
     async def volume_index(self, request: Request) -> bytes:
         """The index of a volume, row by row; `X-Weedtw-Offset-Width` tells the width of its offsets."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         rows: bytes = await self.run(volume.index_rows)
         request.setHeader(b"X-Weedtw-Offset-Width", b"%d" % volume.generation.needles.offset_width)
         return body_response(request, rows, "application/octet-stream")
@@ -160,7 +161,7 @@ class Admin:
     async def volume_tail(self, request: Request) -> bytes:
         """The data of a volume from `offset` on, TAIL_PIECE bytes at most; headers tell what it is a piece of."""
         asked = params(request)
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         offset = asked.integer("offset", 0)
         generation = volume.generation
         size = generation.dat_size
@@ -175,7 +176,7 @@ class Admin:
     @endpoint
     async def volume_changes(self, request: Request) -> bytes:
         """The last change of every key since a time in unix nanoseconds."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         since = params(request).required_integer("since", least=0, most=2**63 - 1)
         now = int(volume.clock() * 1e9)
         changes: dict[int, Change] = await self.run(changes_since, volume, since)
@@ -185,7 +186,7 @@ class Admin:
     @endpoint
     async def volume_needle(self, request: Request) -> bytes:
         """The record of a needle."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         key = params(request).required_integer("key", least=0, most=2**64 - 1)
         record: bytes | None = await self.run(record_of, volume, key)
         if record is None:
@@ -196,7 +197,7 @@ class Admin:
     @endpoint
     async def volume_agree(self, request: Request) -> bytes:
         """Take over what is newer in the copy of another server."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         since = params(request).required_integer("since", least=0, most=2**63 - 1)
         changed: int = await uninterrupted(self.agreement.follow(volume, params(request).required("with"), since))
         return json_response(request, {"changed": changed})

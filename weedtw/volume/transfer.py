@@ -20,7 +20,6 @@ import attrs
 
 from weedtw.errors import BadRequest, ChangeRefused, Damaged, PeerError
 from weedtw.formats.collection import check_collection
-from weedtw.formats.fileid import MAX_VOLUME_ID
 from weedtw.formats.superblock import BASE_SIZE
 from weedtw.formats.vif import VolumeInfo
 from weedtw.http.agent import PeerAgent
@@ -30,6 +29,7 @@ from weedtw.http.routes import Routes
 from weedtw.storage.incoming import Incoming, checksum_of, find_arriving, remove_arriving
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
+from weedtw.volume.admin import volume_of
 from weedtw.volume.contents import Run
 
 PIECE: Final = 4 << 20  # bytes
@@ -39,10 +39,6 @@ _MOVING: Final = "weedtwMoving"  # a key in the .vif: it is read-only for this a
 _MOVED: Final = "it is being moved to another server"
 _TIMEOUT: Final = 60.0  # seconds for a piece
 _MOST_ROWS: Final = 1 << 32  # bytes of an index
-
-
-def _volume_of(request: Request) -> int:
-    return params(request).required_integer("volume", least=1, most=MAX_VOLUME_ID)
 
 
 @attrs.define(eq=False)
@@ -60,14 +56,14 @@ class Transfer:
     @endpoint
     async def state(self, request: Request) -> bytes:
         """What the copy here is; the checksum is that of the data as long as `size`."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         return json_response(request, await self.run(_state_of, volume, summed=params(request).flag("sum")))
 
     @app.route("/data", methods=["GET"])
     @endpoint
     async def data(self, request: Request) -> bytes:
         """A piece of the data."""
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         offset = params(request).required_integer("offset", least=0)
         generation = volume.generation
         length = max(0, min(PIECE, generation.dat_size - offset))
@@ -79,7 +75,7 @@ class Transfer:
     async def take(self, request: Request) -> bytes:
         """Bring a copy here; a client that leaves ends it, and the next call goes on from there."""
         asked = params(request)
-        volume_id, source = _volume_of(request), asked.required("from")
+        volume_id, source = volume_of(request), asked.required("from")
         self.store.require_absent(volume_id)
         if volume_id in self._coming:
             raise ChangeRefused(f"a copy of volume {volume_id} is coming in already")
@@ -96,27 +92,27 @@ class Transfer:
     @endpoint
     async def progress(self, request: Request) -> bytes:
         """How far a copy has come; zeros when none is coming."""
-        return json_response(request, self._coming.get(_volume_of(request), {"bytes": 0, "size": 0}))
+        return json_response(request, self._coming.get(volume_of(request), {"bytes": 0, "size": 0}))
 
     @app.route("/freeze", methods=["POST"])
     @endpoint
     async def freeze(self, request: Request) -> bytes:
         """Take no more writes while the volume is moved."""
-        await uninterrupted(self.run(_freeze, self.store.find(_volume_of(request))))
+        await uninterrupted(self.run(_freeze, self.store.find(volume_of(request))))
         return json_response(request, {})
 
     @app.route("/thaw", methods=["POST"])
     @endpoint
     async def thaw(self, request: Request) -> bytes:
         """Take writes again, unless something else speaks against it."""
-        await uninterrupted(self.run(_thaw, self.store.find(_volume_of(request))))
+        await uninterrupted(self.run(_thaw, self.store.find(volume_of(request))))
         return json_response(request, {})
 
     @app.route("/drop", methods=["POST"])
     @endpoint
     async def drop(self, request: Request) -> bytes:
         """Remove what has come of a copy that is not whole."""
-        volume_id = _volume_of(request)
+        volume_id = volume_of(request)
         if volume_id in self._coming:
             raise ChangeRefused(f"a copy of volume {volume_id} is coming in; end that first")
         dropped = 0
@@ -130,7 +126,7 @@ class Transfer:
     async def release(self, request: Request) -> bytes:
         """Delete the copy here, unless it is not what the caller has compared with another one."""
         asked = params(request)
-        volume = self.store.find(_volume_of(request))
+        volume = self.store.find(volume_of(request))
         wanted = tuple(asked.required_integer(name) for name in ("size", "indexSize", "revision"))
         await uninterrupted(self.run(_release, self.store, volume, wanted))
         return json_response(request, {})
