@@ -177,9 +177,12 @@ class VolumeStub(Stub):
         }
         if "range" not in request.headers:
             return Answer(200, content, headers)
-        first = int(request.headers["range"].removeprefix("bytes=").removesuffix("-"))
-        headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        return Answer(206, content[first:], headers)
+        first, _, last = request.headers["range"].removeprefix("bytes=").partition("-")
+        start, stop = int(first), min(int(last or len(content)) + 1, len(content))
+        if start >= len(content):
+            return Answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        return Answer(206, content[start:stop], headers)
 
 
 class MasterStub(Stub):

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from weedtw.client.answers import Assignment, FileInfo, Location
     from weedtw.client.assign import Placement
     from weedtw.client.beliefs import Belief, KnownMember
-    from weedtw.client.blocking import BlockingClient
+    from weedtw.client.blocking import BlockingClient, BlockingReading
     from weedtw.client.client import Client
     from weedtw.client.masters import MasterState
+    from weedtw.client.reading import Reading
     from weedtw.client.status import ClusterStatus, ServerStatus, Trouble, VolumeStatus
     from weedtw.client.uploads import Chunk, Uploaded
 
@@ -22,6 +23,7 @@ _HOMES = {
     "Assignment": "answers",
     "Belief": "beliefs",
     "BlockingClient": "blocking",
+    "BlockingReading": "blocking",
     "Chunk": "uploads",
     "Client": "client",
     "ClusterStatus": "status",
@@ -30,6 +32,7 @@ _HOMES = {
     "Location": "answers",
     "MasterState": "masters",
     "Placement": "assign",
+    "Reading": "reading",
     "ServerStatus": "status",
     "Trouble": "status",
     "Uploaded": "uploads",
@@ -41,6 +44,7 @@ __all__ = [
     "Assignment",
     "Belief",
     "BlockingClient",
+    "BlockingReading",
     "Chunk",
     "Client",
     "ClusterStatus",
@@ -49,6 +53,7 @@ __all__ = [
     "Location",
     "MasterState",
     "Placement",
+    "Reading",
     "ServerStatus",
     "Trouble",
     "Uploaded",

@@ -20,6 +20,7 @@ from twisted.internet.threads import blockingCallFromThread
 from weedtw.client.answers import Assignment, FileInfo, Location
 from weedtw.client.assign import Placement
 from weedtw.client.client import READ_LIMIT, Client
+from weedtw.client.reading import Reading
 from weedtw.client.receiver import Write
 from weedtw.client.sources import type_of_content
 from weedtw.client.status import ClusterStatus
@@ -88,6 +89,10 @@ class BlockingClient:
         """Give a file's content to `write`, piece by piece, in the reactor's thread: it must not take long."""
         return self._wait(self._client.stream, fid, write)
 
+    def open(self, fid: FileId | str, start: int = 0, stop: int | None = None) -> "BlockingReading":
+        """Return a file's content as an iterator: the bytes from `start` up to, without, `stop` (None: the end)."""
+        return BlockingReading(self._client.open(fid, start, stop), self._wait)
+
     def download(self, fid: FileId | str, folder: str, *, overwrite: bool = False) -> tuple[str, FileInfo]:
         """Save a file in `folder` under its stored name; return the path and what it is."""
         return self._wait(lambda: self._client.download(fid, folder, overwrite=overwrite))
@@ -123,6 +128,50 @@ class BlockingClient:
     def _call_plain(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         done: T = blockingCallFromThread(self._reactor, work, *args, **kwargs)
         return done
+
+
+class BlockingReading:
+    """A file's content piece by piece, each of which is waited for; see `Reading`, also for what is raised.
+
+    for piece in client.open(fid):
+        …
+    """
+
+    def __init__(self, reading: Reading, wait: Callable[..., Any]) -> None:
+        """`wait` has the reactor's thread do something, and waits for it."""
+        self._reading = reading
+        self._wait = wait
+
+    def info(self) -> FileInfo:
+        """Return what the server says of the file: size is that of the whole, in bytes."""
+        info: FileInfo = self._wait(self._reading.info)
+        return info
+
+    def piece(self) -> bytes:
+        """Return the next bytes, b"" when there are no more."""
+        piece: bytes = self._wait(self._reading.piece)
+        return piece
+
+    def close(self) -> None:
+        """Let go of the connection, if it is not at its end."""
+        self._wait(self._reading.close)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        piece = self.piece()
+        if not piece:
+            raise StopIteration
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @contextmanager

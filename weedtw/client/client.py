@@ -16,7 +16,9 @@ from weedtw.client.beliefs import ask_all
 from weedtw.client.files import Files
 from weedtw.client.lookups import Lookups
 from weedtw.client.masters import Masters
+from weedtw.client.parts import Part
 from weedtw.client.patience import Patience
+from weedtw.client.reading import Reading
 from weedtw.client.receiver import Write
 from weedtw.client.saving import Saving, safe_name
 from weedtw.client.sources import open_source, type_of_content
@@ -137,6 +139,15 @@ class Client:
     ) -> FileInfo:
         """Give a file's content to `write` piece by piece; see `Files.stream`."""
         return await self._files.stream(_parsed(fid), write, begin)
+
+    def open(self, fid: FileId | str, start: int = 0, stop: int | None = None) -> Reading:
+        """Return a file's content as an async iterator of bytes: from `start` up to, without, `stop` (None: the end).
+
+        Nothing is asked before it is begun with, which then raises what is wrong: as `stream`, and
+        RangeNotSatisfiable when the file is not longer than `start`.
+        """
+        parsed, part = _parsed(fid), Part(start, stop)
+        return Reading(lambda write, begin: self._files.stream(parsed, write, begin, part), self._reactor)
 
     async def download(
         self,

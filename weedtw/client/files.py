@@ -9,10 +9,11 @@ from twisted.internet.interfaces import IReactorTime
 
 from weedtw.client.answers import FileInfo, Location, parse_deleted, seconds_of, stored_name
 from weedtw.client.lookups import Lookups
+from weedtw.client.parts import WHOLE, Part, parse_given, parse_size
 from weedtw.client.patience import Patience
 from weedtw.client.receiver import Write
 from weedtw.client.wire import Reply, Wire, hint, passes
-from weedtw.errors import AnswerTooLarge, NeedleNotFound, PeerError, Unavailable, WeedError
+from weedtw.errors import AnswerTooLarge, NeedleNotFound, PeerError, RangeNotSatisfiable, Unavailable, WeedError
 from weedtw.formats.fileid import FileId
 from weedtw.http.tokens import bearer
 
@@ -63,17 +64,22 @@ class Files:
         return _file_info(reply)
 
     async def stream(
-        self, fid: FileId, write: Write, begin: Callable[[FileInfo], Awaitable[None] | None] | None = None
+        self,
+        fid: FileId,
+        write: Write,
+        begin: Callable[[FileInfo], Awaitable[None] | None] | None = None,
+        part: Part = WHOLE,
     ) -> FileInfo:
-        """Give the whole content of a file to `write`, in order, each byte once.
+        """Give the content of a file, or a part of it, to `write`, in order, each byte once.
 
         `begin` is told of the file before its first byte.  While an awaitable that `write` returned is pending,
         nothing more is read.  A connection that breaks off is resumed, at another server if need be, when the
-        file's ETag shows that it is still the same.  Raises NotFound, PeerError, Unavailable, and whatever `begin`
-        or `write` raises; `write` has then had part of the content at most.
+        file's ETag shows that it is still the same.  Raises NotFound, PeerError, Unavailable, RangeNotSatisfiable
+        when the file ends before the part begins, and whatever `begin` or `write` raises; `write` has then had part
+        of the content at most.
         """
-        reply = await self._exchange(fid, "GET")
-        info = _file_info(reply)
+        reply = await self._exchange(fid, "GET", {} if part.is_whole else {"Range": part.header()})
+        info, expected = _begun(reply, part)
         if begin is not None:
             try:
                 pending = begin(info)
@@ -84,11 +90,11 @@ class Files:
                 raise
         sink = _Sink(write)
         try:
-            await self._stream(fid, info, reply, sink)
+            await self._stream(fid, info, reply, sink, part, expected)
         except _WriterFailed as failed:
             raise failed.error from None
-        if info.size is not None and sink.received != info.size:
-            raise PeerError(info.url, f"sent {sink.received} bytes of the {info.size} that it announced")
+        if expected is not None and sink.received != expected:
+            raise PeerError(info.url, f"sent {sink.received} bytes of the {expected} that it announced")
         return info
 
     async def read(self, fid: FileId, limit: int) -> bytes:
@@ -124,7 +130,9 @@ class Files:
             raise
         return parse_deleted(reply.address, await reply.json())
 
-    async def _stream(self, fid: FileId, info: FileInfo, reply: Reply, sink: _Sink) -> None:
+    async def _stream(
+        self, fid: FileId, info: FileInfo, reply: Reply, sink: _Sink, part: Part, expected: int | None
+    ) -> None:
         patience = Patience(self.clock, self.patience, self.spread)
         before = 0
         while True:
@@ -132,7 +140,7 @@ class Files:
                 await reply.stream(sink.take)
                 return
             except PeerError as error:
-                if info.size is None or not info.etag or sink.received >= info.size:
+                if expected is None or not info.etag or sink.received >= expected:
                     raise
                 if sink.received > before:
                     patience = Patience(self.clock, self.patience, self.spread)
@@ -140,17 +148,16 @@ class Files:
                 self.lookups.forget(fid.volume_id)
                 if not await patience.wait():
                     raise
-                reply = await self._resumed(fid, info, before, error)
+                reply = await self._resumed(fid, info, part, before, error)
 
-    async def _resumed(self, fid: FileId, info: FileInfo, offset: int, broken: PeerError) -> Reply:
-        """Ask for the rest of a file of which the first `offset` bytes are here; raises `broken` if it changed."""
-        reply = await self._exchange(fid, "GET", {"Range": f"bytes={offset}-", "If-Range": info.etag})
-        expected = f"bytes {offset}-"
-        if (
-            reply.status == 206
-            and reply.header("Content-Range").startswith(expected)
-            and reply.header("ETag") == info.etag
-        ):
+    async def _resumed(self, fid: FileId, info: FileInfo, part: Part, received: int, broken: PeerError) -> Reply:
+        """Ask for the rest of what the first `received` bytes are here of; raises `broken` if the file changed."""
+        try:
+            reply = await self._exchange(fid, "GET", {"Range": part.header(received), "If-Range": info.etag})
+        except RangeNotSatisfiable:
+            raise broken from None
+        given = parse_given(reply.header("Content-Range")) if reply.status == 206 else None
+        if part.is_answered_by(given, received) and reply.header("ETag") == info.etag:
             return reply
         reply.discard()
         raise broken
@@ -199,6 +206,9 @@ class Files:
         error = await reply.error()
         if reply.status == 404:
             raise NeedleNotFound(fid.volume_id, fid.key) from error
+        size = parse_size(reply.header("Content-Range")) if reply.status == 416 else None
+        if size is not None:
+            raise RangeNotSatisfiable(size) from error
         raise error
 
     async def _token(self, fid: FileId, *, reads: bool) -> dict[str, str]:
@@ -208,6 +218,21 @@ class Files:
         """All locations, beginning anywhere, so that the copies share the load."""
         first = int(self.spread() * len(locations))
         return [*locations[first:], *locations[:first]]
+
+
+def _begun(reply: Reply, part: Part) -> tuple[FileInfo, int | None]:
+    """Read the head of an answer with content: what the file is, and how many bytes of it come, None: unsaid.
+
+    Raises PeerError when it is another part that comes, or the whole file instead of one.
+    """
+    info = _file_info(reply)
+    if part.is_whole:
+        return info, info.size
+    given = parse_given(reply.header("Content-Range")) if reply.status == 206 else None
+    if given is None or not part.is_answered_by(given):
+        reply.discard()
+        raise PeerError(info.url, f"gave something else when asked for {part.header()}", reply.status)
+    return attrs.evolve(info, size=given.size), given.stop - given.start
 
 
 def _file_info(reply: Reply) -> FileInfo:
