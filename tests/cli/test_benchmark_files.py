@@ -73,6 +73,9 @@ class IdsTests(SynchronousTestCase):
             listed.close()
 
     def test_no_list_is_no_trouble(self) -> None:
+        before = os.listdir()
         listed = IdList("")
-        listed.add(self.ids[0])
+        for fid in self.ids:
+            listed.add(fid)
         listed.close()
+        self.assertEqual(os.listdir(), before)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.cluster.clients import Clients, check_order, check_unique, rounds, seed
-from tests.cluster.masters import Daemon, Scratch, wait_for_cluster, wait_for_leader
+from tests.cluster.masters import Daemon, Scratch, assign, get, put, wait_for_cluster, wait_for_leader
 from tests.cluster.processes import HOST, wait_until
 
 pytestmark = pytest.mark.process
@@ -93,3 +93,6 @@ def test_the_volume_servers_follow_masters_that_they_were_never_told_of(scratch:
     wait_for_cluster(others)
     volume.restart()  # it remembers the masters; the one of its command line is gone
     wait_until(lambda: all(map(knows, others)), "it finds the masters that are left")
+    members = {member["address"] for member in others[0].believes()["members"]}
+    assert members == {other.address for other in others}
+    assert get(others[0], put(assign(others), b"kept")) == b"kept"

@@ -20,8 +20,8 @@ def has(master: Daemon, server: Daemon) -> bool:
     return answer is not None and answer.status == 200 and f":{server.port}" in json.dumps(answer.json()["Topology"])
 
 
-def wait_for_all(masters: Sequence[Daemon], servers: Sequence[Daemon]) -> None:
-    """Until every master has every volume server."""
+def check_all_have_all(masters: Sequence[Daemon], servers: Sequence[Daemon]) -> None:
+    """Before long, every master has every volume server."""
     wait_until(
         lambda: all(has(master, server) for master in masters for server in servers),
         "all masters hear of all volume servers",
@@ -42,8 +42,9 @@ def test_any_one_master_is_enough_and_may_come_later(scratch: Scratch) -> None:
         server.wait_to_say("master localhost:.* cannot be reached; trying again")
     masters = start_masters(scratch)
     wait_for_cluster(masters)
-    wait_for_all(masters, servers)
-    put(assign(masters, replication="002"), b"on all three")
+    check_all_have_all(masters, servers)
+    fid = put(assign(masters, replication="002"), b"on all three")
+    assert [get(master, fid) for master in masters] == [b"on all three"] * 3
 
 
 def test_a_server_waits_with_a_master_that_waits_for_the_others(scratch: Scratch) -> None:
@@ -55,7 +56,8 @@ def test_a_server_waits_with_a_master_that_waits_for_the_others(scratch: Scratch
         *(scratch.start(f"weedtw master -port={port} -mdir=./{port} -peers={PEERS}") for port in (9334, 9335)),
     ]
     wait_for_cluster(masters)
-    wait_for_all(masters, [server])
+    check_all_have_all(masters, [server])
+    assert get(first, put(assign([first]), b"kept")) == b"kept"
 
 
 def test_all_masters_come_back_at_other_addresses(scratch: Scratch) -> None:
@@ -66,7 +68,7 @@ def test_all_masters_come_back_at_other_addresses(scratch: Scratch) -> None:
         for n in range(2)
     ]
     cluster = wait_for_cluster(masters)
-    wait_for_all(masters, servers)
+    check_all_have_all(masters, servers)
     fid = put(assign(masters, replication="001"), b"before")
     before = {master.address for master in masters}
     remembered = scratch.folder / "v1" / FILE_NAME
@@ -79,9 +81,9 @@ def test_all_masters_come_back_at_other_addresses(scratch: Scratch) -> None:
         master.start(f"weedtw master -port={scratch.port(typed)} -mdir={folder} -peers={moved}")
     assert wait_for_cluster(masters) == cluster
     assert not before & {master.address for master in masters}
-    wait_for_all(masters, servers[:1])
+    check_all_have_all(masters, servers[:1])
     servers[1].start()
-    wait_for_all(masters, servers)
+    check_all_have_all(masters, servers)
     assert get(masters[0], fid) == b"before"
     assert put(assign(masters, replication="001"), b"after") != fid
     addresses = {f"{master.address}".replace(HOST, "localhost") for master in masters}

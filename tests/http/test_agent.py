@@ -182,6 +182,7 @@ async def test_an_answer_that_nobody_takes() -> None:
         response = await server.peers.request("GET", server.address, "/endless")
         response.drop()
         await server.app.gone
+        assert (await server.peers.get_json(server.address, "/echo"))["uri"] == "/echo"
 
 
 @pytest_twisted.ensureDeferred
@@ -201,6 +202,7 @@ async def test_relaying_to_a_client_that_leaves() -> None:
         response = await server.peers.request("GET", server.address, "/relay/endless")
         response.drop()
         await server.app.gone
+        assert (await server.peers.get_json(server.address, "/echo"))["uri"] == "/echo"
 
 
 @pytest_twisted.ensureDeferred

@@ -110,7 +110,7 @@ class ChannelTestCase(SynchronousTestCase):
     def wire(self, **settings: Any) -> Wire:
         return Wire(self.site(**settings))
 
-    def refused(self, wire: Wire, status: int, word: str) -> None:
+    def check_refused(self, wire: Wire, status: int, word: str) -> None:
         """The one answer is a JSON error with this status and word, and nothing more can come."""
         [answer] = wire.answers()
         self.assertEqual(answer.status, status, answer)
@@ -181,7 +181,7 @@ class RequestTests(ChannelTestCase):
         wire.send(b"\r\n\r\n" + GET)
         self.assertEqual(len(wire.answers()), 1)
         wire.send(b"\r\n" * 5)
-        self.refused(wire, 400, "empty lines")
+        self.check_refused(wire, 400, "empty lines")
 
     def test_absolute_form(self) -> None:
         wire = self.wire()
@@ -286,7 +286,7 @@ class RefusalTests(ChannelTestCase):
         ):
             wire = self.wire()
             wire.send(junk)
-            self.refused(wire, 400, "")
+            self.check_refused(wire, 400, "")
             self.assertEqual(self.echo.seen, [])
 
     def test_ambiguous_lengths(self) -> None:
@@ -305,7 +305,7 @@ class RefusalTests(ChannelTestCase):
         ):
             wire = self.wire()
             wire.send(b"POST /echo HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n\r\nhello")
-            self.refused(wire, 400, "Content-Length")
+            self.check_refused(wire, 400, "Content-Length")
 
     def test_other_transfer_codings(self) -> None:
         for coding in (
@@ -317,10 +317,10 @@ class RefusalTests(ChannelTestCase):
         ):
             wire = self.wire()
             wire.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: " + coding + b"\r\n\r\n0\r\n\r\n")
-            self.refused(wire, 501, "chunked")
+            self.check_refused(wire, 501, "chunked")
         wire = self.wire()
         wire.send(b"POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-        self.refused(wire, 400, "1.0")
+        self.check_refused(wire, 400, "1.0")
 
     def test_bad_chunks(self) -> None:
         for chunks in (
@@ -341,21 +341,21 @@ class RefusalTests(ChannelTestCase):
         ):
             wire = self.wire()
             wire.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
-            self.refused(wire, 400, "")
+            self.check_refused(wire, 400, "")
         wire = self.wire()
         wire.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 2000)
-        self.refused(wire, 431, "trailers")
+        self.check_refused(wire, 431, "trailers")
 
     def test_other_versions(self) -> None:
         wire = self.wire()
         wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        self.refused(wire, 505, "HTTP/1.1")
+        self.check_refused(wire, 505, "HTTP/1.1")
 
     def test_too_long_a_request_line(self) -> None:
         for line in (b"GET /" + b"a" * 8200, b"GET /" + b"a" * 8200 + b" HTTP/1.1\r\nHost: a\r\n\r\n"):
             wire = self.wire()
             wire.send(line)
-            self.refused(wire, 414, "8192")
+            self.check_refused(wire, 414, "8192")
 
     def test_too_many_or_too_large_headers(self) -> None:
         for headers in (b"X: y\r\n" * 101, b"X: " + b"y" * 33_000 + b"\r\n", (b"X: " + b"y" * 1000 + b"\r\n") * 40):
@@ -363,7 +363,7 @@ class RefusalTests(ChannelTestCase):
                 wire = self.wire()
                 wire.send(b"GET /echo HTTP/1.1\r\nHost: a\r\n" + headers + ended)
                 if ended or len(headers) > 32 * 1024:
-                    self.refused(wire, 431, "")
+                    self.check_refused(wire, 431, "")
 
     def test_a_drip_of_header_bytes_is_not_searched_from_the_start_each_time(self) -> None:
         wire = self.wire()
@@ -376,7 +376,7 @@ class RefusalTests(ChannelTestCase):
     def test_unknown_expectation(self) -> None:
         wire = self.wire()
         wire.send(post("/echo", b"", "Expect: miracles"))
-        self.refused(wire, 417, "100-continue")
+        self.check_refused(wire, 417, "100-continue")
 
     def test_refusal_of_a_head_request_has_no_body(self) -> None:
         wire = self.wire(admission=deny)
@@ -400,7 +400,7 @@ class BodyTests(ChannelTestCase):
     def test_what_a_refused_client_still_sends_is_taken_so_that_it_reads_the_answer(self) -> None:
         wire = self.wire()
         wire.send(b"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\n\r\n")
-        self.refused(wire, 400, "limit")
+        self.check_refused(wire, 400, "limit")
         for _ in range(9):
             wire.send(b"x" * 1_000_000)
         self.assertEqual((len(wire.transport.inbox), wire.end), (0, ""))
@@ -422,7 +422,7 @@ class BodyTests(ChannelTestCase):
         wire.send(b"1388\r\n" + b"x" * 5000 + b"\r\n")
         self.assertEqual(wire.answers(), [])
         wire.send(b"1\r\nx\r\n")
-        self.refused(wire, 400, "limit")
+        self.check_refused(wire, 400, "limit")
 
     def test_exactly_the_limit(self) -> None:
         wire = self.wire()
@@ -448,17 +448,17 @@ class BodyTests(ChannelTestCase):
     def test_admission_comes_before_the_body(self) -> None:
         wire = self.wire(admission=deny)
         wire.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
-        self.refused(wire, 403, "127.0.0.1")
+        self.check_refused(wire, 403, "127.0.0.1")
 
     def test_admission_may_set_another_limit(self) -> None:
         wire = self.wire(admission=lambda request: 3 if request.path == b"/echo" else None)
         wire.send(post("/size", b"four"))
         self.assertEqual(wire.answers()[0].status, 200)
         wire.send(post("/echo", b"four"))
-        self.refused(wire, 413, "3 bytes")
+        self.check_refused(wire, 413, "3 bytes")
         wire = self.wire(admission=lambda request: 6000)
         wire.send(post("/size", b"x" * 6001))
-        self.refused(wire, 400, "a file of 6001 bytes is over the limit of 6000 bytes")
+        self.check_refused(wire, 400, "a file of 6001 bytes is over the limit of 6000 bytes")
 
     def test_a_large_body_goes_through_a_file(self) -> None:
         body = bytes(range(250)) * 20_000
@@ -496,7 +496,7 @@ class BodyTests(ChannelTestCase):
         wire.send((b"3e8\r\n" + b"x" * 1000 + b"\r\n") * 4)
         self.assertEqual(site.room.in_flight.used, 4002)
         wire.send(b"1\r\nx\r\n")
-        self.refused(wire, 503, "try again")
+        self.check_refused(wire, 503, "try again")
         self.assertEqual(site.room.in_flight.used, 2)
 
     def test_whoever_leaves_gives_back_what_was_reserved(self) -> None:

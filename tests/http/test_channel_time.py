@@ -319,9 +319,12 @@ class DrainTests(TimeTestCase):
         wire = Wire(self.site)
         wire.send(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
         first, second = self.site.drain(10), self.site.drain(1)
+        self.assertNoResult(first)
+        self.assertNoResult(second)
         self.clock.advance(1)
         self.successResultOf(first)
         self.successResultOf(second)
+        self.assertEqual(wire.end, "aborted")
 
 
 class Beat(Protocol):

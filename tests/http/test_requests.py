@@ -34,7 +34,7 @@ class ParamsTests(SynchronousTestCase):
         self.assertEqual((found.text("a"), found.text("b"), found.text("b", "y")), ("x", "", "y"))
         self.assertEqual((found.required("a"), "a" in found, "b" in found), ("x", True, False))
         for name in ("empty", "missing"):
-            self.complains(name, found.required, name)
+            self.check_complaint(name, found.required, name)
 
     def test_integers(self) -> None:
         found = Params({"n": "12", "zero": "0", "empty": "", "minus": "-3"})
@@ -42,11 +42,11 @@ class ParamsTests(SynchronousTestCase):
         self.assertEqual(found.integer("minus", 0, least=-5), -3)
         self.assertEqual(found.integer("missing", -1, least=0), -1)
         self.assertEqual(found.required_integer("n"), 12)
-        self.complains("minus", found.integer, "minus", 0)
-        self.complains("n", found.integer, "n", 0, most=11)
-        self.complains("missing", found.required_integer, "missing")
+        self.check_complaint("minus", found.integer, "minus", 0)
+        self.check_complaint("n", found.integer, "n", 0, most=11)
+        self.check_complaint("missing", found.required_integer, "missing")
         for text in ("x", "1.5", "1e3", "0x1", " 1", "1_0", "+1", "\u0661", "-", "9" * 20, "9" * 5000):
-            self.complains("n", Params({"n": text}).integer, "n", 0)
+            self.check_complaint("n", Params({"n": text}).integer, "n", 0)
 
     def test_numbers(self) -> None:
         found = Params({"f": "0.25", "e": "1e-3", "empty": ""})
@@ -54,8 +54,8 @@ class ParamsTests(SynchronousTestCase):
             [found.number(name, 0.5) for name in ("f", "e", "empty", "missing")], [0.25, 0.001, 0.5, 0.5]
         )
         for text in ("x", "nan", "-1", "0x1"):
-            self.complains("f", Params({"f": text}).number, "f", 0.0)
-        self.complains("f", found.number, "f", 0.0, most=0.2)
+            self.check_complaint("f", Params({"f": text}).number, "f", 0.0)
+        self.check_complaint("f", found.number, "f", 0.0, most=0.2)
 
     def test_flags(self) -> None:
         for text in ("true", "1", "yes", "y", "on", "True", "T"):
@@ -63,9 +63,9 @@ class ParamsTests(SynchronousTestCase):
         for text in ("false", "0", "no", "n", "off", "", "FALSE"):
             self.assertIs(Params({"b": text}).flag("b", True), False)
         self.assertIs(Params({}).flag("b", True), True)
-        self.complains("b", Params({"b": "maybe"}).flag, "b")
+        self.check_complaint("b", Params({"b": "maybe"}).flag, "b")
 
-    def complains(self, name: str, read: Any, *args: Any, **kwargs: Any) -> None:
+    def check_complaint(self, name: str, read: Any, *args: Any, **kwargs: Any) -> None:
         with self.assertRaises(BadRequest) as caught:
             read(*args, **kwargs)
         self.assertIn(name, str(caught.exception))
@@ -78,11 +78,17 @@ class ParamsTests(SynchronousTestCase):
         except BadRequest:
             return
         for name in found.values:
-            for read in (found.flag, lambda n: found.integer(n, 0), lambda n: found.number(n, 0.0)):
+            for kind, read in (
+                (bool, found.flag),
+                (int, lambda n: found.integer(n, 0)),
+                (float, lambda n: found.number(n, 0.0)),
+            ):
                 try:
-                    read(name)
-                except BadRequest:
-                    continue
+                    value = read(name)
+                except BadRequest as refused:
+                    self.assertIn("'", str(refused))
+                else:
+                    self.assertIsInstance(value, kind)
 
 
 class App:

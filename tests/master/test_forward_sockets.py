@@ -224,6 +224,7 @@ async def test_a_client_that_leaves_does_not_stop_what_must_not_be_half_done() -
         await until(lambda: both.leader.api.asked[0].is_gone)
         both.leader.api.gate.callback(None)
         await until(lambda: both.leader.api.grown == 1)
+        assert len(both.leader.api.asked) == 1
 
 
 @ensureDeferred

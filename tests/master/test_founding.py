@@ -28,29 +28,33 @@ BIRTH = Birth("x", {"A": "a:1"})
 class AcceptorTests(SynchronousTestCase):
     """One master's promises."""
 
-    def refused(self, step: Callable[[], Acceptor], reason: str) -> None:
+    def check_refused(self, step: Callable[[], Acceptor], reason: str) -> None:
         self.assertIn(reason, str(self.assertRaises(ChangeRefused, step)))
 
     def test_later_ballots_win(self) -> None:
         acceptor = Acceptor("A").promise(ABC, (2, "A"), ABC)
-        self.refused(lambda: acceptor.promise(ABC, (1, "B"), ABC), "a later ballot")
-        self.refused(lambda: acceptor.accept(ABC, (1, "B"), BIRTH, ABC), "a later ballot")
-        self.refused(lambda: acceptor.accept(ABC, (3, "B"), BIRTH, ABC), "has not promised")
+        self.check_refused(lambda: acceptor.promise(ABC, (1, "B"), ABC), "a later ballot")
+        self.check_refused(lambda: acceptor.accept(ABC, (1, "B"), BIRTH, ABC), "a later ballot")
+        self.check_refused(lambda: acceptor.accept(ABC, (3, "B"), BIRTH, ABC), "has not promised")
         agreed = acceptor.accept(ABC, (2, "A"), BIRTH, ABC)
         self.assertEqual((agreed.birth, agreed.accepted_in), (BIRTH, (2, "A")))
         self.assertEqual(agreed.promise(ABC, (2, "B"), ABC).birth, BIRTH)
 
     def test_own_list_has_to_be_in_it(self) -> None:
-        self.refused(lambda: Acceptor("A").promise(AB, (1, "A"), ABC), "its --peers are a:1,b:1,c:1, and not a:1,b:1")
+        self.check_refused(
+            lambda: Acceptor("A").promise(AB, (1, "A"), ABC), "its --peers are a:1,b:1,c:1, and not a:1,b:1"
+        )
         self.assertEqual(Acceptor("A").promise(ABC, (1, "A"), AB).lists, (AB,))
 
     def test_changes_lists_until_it_agrees_to_a_birth(self) -> None:
         acceptor = Acceptor("A").promise(AB, (1, "A"), AB).promise(ABC, (2, "B"), AB).promise(ABCDE, (3, "C"), AB)
         self.assertEqual((acceptor.masters, acceptor.lists), (ABCDE, (AB, ABC)))
-        self.refused(lambda: acceptor.promise(ABC, (2, "B"), AB), "a later ballot")
-        self.refused(lambda: acceptor.accept(ABC, (3, "C"), BIRTH, AB), "has not promised")
+        self.check_refused(lambda: acceptor.promise(ABC, (2, "B"), AB), "a later ballot")
+        self.check_refused(lambda: acceptor.accept(ABC, (3, "C"), BIRTH, AB), "has not promised")
         agreed = acceptor.accept(ABCDE, (3, "C"), BIRTH, AB)
-        self.refused(lambda: agreed.promise(ABC, (4, "B"), AB), "it has agreed to a cluster of a:1,b:1,c:1,d:1,e:1")
+        self.check_refused(
+            lambda: agreed.promise(ABC, (4, "B"), AB), "it has agreed to a cluster of a:1,b:1,c:1,d:1,e:1"
+        )
 
     def test_choose_what_was_accepted_last(self) -> None:
         fresh, old, late = (Birth(name, {}) for name in ("fresh", "old", "late"))
@@ -152,7 +156,7 @@ class Simulation:
 class SimulationTests(SynchronousTestCase):
     """A few thousand short histories; WEEDTW_SEED repeats one."""
 
-    def histories(self, owns: list[dict[str, tuple[str, ...]]], least: float) -> None:
+    def check_histories(self, owns: list[dict[str, tuple[str, ...]]], least: float) -> None:
         """No history has two clusters; and so many have one that the rule does not come from nothing happening."""
         first = int(os.environ.get("WEEDTW_SEED") or random.SystemRandom().randrange(1 << 32))
         founded = 0
@@ -165,21 +169,21 @@ class SimulationTests(SynchronousTestCase):
         self.assertGreater(founded, 400 * least)
 
     def test_one_list(self) -> None:
-        self.histories([dict.fromkeys(ABCDE[:count], ABCDE[:count]) for count in (2, 3, 4, 5)], 0.8)
+        self.check_histories([dict.fromkeys(ABCDE[:count], ABCDE[:count]) for count in (2, 3, 4, 5)], 0.8)
 
     def test_a_list_within_a_list(self) -> None:
         # Not AB: a majority of ABCDE without them would know nothing of their list.
         inner: list[dict[str, tuple[str, ...]]] = [
             dict.fromkeys(ABCDE, ABCDE) | dict.fromkeys(few, few) for few in (ABC, ABCDE[:4])
         ]
-        self.histories(inner, 0.5)
+        self.check_histories(inner, 0.5)
 
     def test_each_with_a_part(self) -> None:
         parts: list[dict[str, tuple[str, ...]]] = [
             {"a:1": ABC, "b:1": AB, "c:1": ("a:1", "c:1")},
             {"a:1": AB, "b:1": ABC, "c:1": ABC},
         ]
-        self.histories(parts, 0.5)
+        self.check_histories(parts, 0.5)
 
     def test_one_that_is_left_alone_gets_through(self) -> None:
         """Whatever was promised to whom before: with all of one list here, and nothing lost, it is decided."""

@@ -55,8 +55,8 @@ class Masters:
     def clusters(self) -> set[str]:
         return {service.ledger.cluster_id for service in self.services.values()}
 
-    async def agree(self) -> None:
-        """Wait until all are in one cluster, and one of them leads."""
+    async def check_one_cluster(self) -> None:
+        """All are in one cluster before long, and follow the one of them that leads."""
         await until(lambda: len(self.clusters()) == 1 and "" not in self.clusters())
         await until(lambda: any(service.ledger.is_leader for service in self.services.values()))
         leader = next(service for service in self.services.values() if service.ledger.is_leader)
@@ -96,7 +96,7 @@ def lose(monkeypatch: pytest.MonkeyPatch, is_lost: Callable[[Entrance, str, str]
 async def test_at_once(masters: Masters) -> None:
     for number in range(3):
         masters.start(number)
-    await masters.agree()
+    await masters.check_one_cluster()
 
 
 @ensureDeferred
@@ -105,7 +105,7 @@ async def test_nobody_hears_that_the_cluster_is_born(masters: Masters, monkeypat
     lose(monkeypatch, lambda _, step, __: step == "born")
     for number in range(3):
         masters.start(number)
-    await masters.agree()
+    await masters.check_one_cluster()
 
 
 @ensureDeferred
@@ -120,4 +120,4 @@ async def test_a_member_by_birth_that_never_heard_of_it(masters: Masters, monkey
     lose(monkeypatch, lambda _, step, other: step != "promise" and other == first)
     await until((masters.folder / "0" / NAME).exists)
     masters.start(2)
-    await masters.agree()
+    await masters.check_one_cluster()

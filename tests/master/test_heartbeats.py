@@ -141,7 +141,8 @@ class Refusing(Listening):
         assert self.scene.ledger.state.servers == {}
 
     def test_its_own_cluster_is_fine(self) -> None:
-        self.connect("a:1", cluster=self.scene.ledger.cluster_id)
+        self.connect("a:1", volume(1), cluster=self.scene.ledger.cluster_id)
+        assert self.where(1) == ["a:1"]
 
     def test_an_address_that_another_live_server_has(self) -> None:
         self.connect("a:1", volume(1))
@@ -156,8 +157,9 @@ class Refusing(Listening):
         assert "two folders" in self.refusal(hello("c:1", "u", "u"))
 
     def test_the_address_and_the_folder_are_free_again_when_the_server_has_left(self) -> None:
-        self.connect("a:1").lose()
-        self.connect("b:1", uuids=("uuid of a:1",))
+        self.connect("a:1", volume(1)).lose()
+        self.connect("b:1", volume(1), uuids=("uuid of a:1",))
+        assert self.where(1) == ["b:1"]
 
     def test_garbage(self) -> None:
         assert "not JSON" in self.refusal(b"BEAT/1 {\r\n")
@@ -289,6 +291,7 @@ class Reporting(Listening):
 
     def test_those_who_wait_are_told(self) -> None:
         waiting = Deferred.fromCoroutine(self.scene.cluster.changes.wait(10))
+        self.assertNoResult(waiting)
         self.connect("a:1")
         self.successResultOf(waiting)
 

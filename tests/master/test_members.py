@@ -228,13 +228,15 @@ class MovingTests(CouncilTest):
         council.until(lambda: council.leader() is not moved)
         moved.move("z:9333")
         council.until(lambda: addresses(council.leader())[moved.id] == "z:9333")
+        self.assertEqual(voters(council.leader()), {"node-a", "node-b", "node-c"})
 
     def test_a_master_alone(self) -> None:
         council = Council("a")
-        council.leader()
+        self.assertEqual(addresses(council.leader()), {"node-a": "a:9333"})
         council["a"].kill()
         council["a"].move("z:9333")
         council.until(lambda: addresses(council["a"]) == {"node-a": "z:9333"})
+        self.assertIs(council.leader(), council["a"])
 
 
 class ReachTests(CouncilTest):

@@ -183,6 +183,7 @@ class OfficeTests(LoggedTestCase):
     def test_those_who_wait_hear_of_every_change(self) -> None:
         for change in (lambda: self.depose(2), lambda: self.elect(3), self.office.lose):
             waiting = Deferred.fromCoroutine(self.scene.cluster.changes.wait(60))
+            self.assertNoResult(waiting)
             change()
             self.successResultOf(waiting)
 

@@ -152,10 +152,12 @@ async def test_a_ledger_that_fails_is_said_loudly_and_ends_assigning(
 
 
 @ensureDeferred
-async def test_a_master_never_started_stops_without_a_word(tmp_path: Path) -> None:
+async def test_a_master_never_started_stops_without_a_complaint(tmp_path: Path) -> None:
     service = make(tmp_path)
     service.prepare()
-    await service.stopService()
+    with capturedLogs() as said:
+        await service.stopService()
+    assert {event["log_level"] for event in said} <= {LogLevel.info}
     again = make(tmp_path)
-    again.prepare()
+    again.prepare()  # it holds the folder no more
     await again.stopService()

@@ -231,4 +231,5 @@ class AnyMessage(SynchronousTestCase):
     def test_nothing_breaks_the_core(self, stored: StoredState, script: list[Action], seed: int) -> None:
         node = Driven(stored, seed)
         for action in script:
-            action(node)
+            action(node)  # each checks what it has led to
+        node.check()

@@ -45,4 +45,6 @@ async def test_what_is_raised_there_arrives_here() -> None:
 
 
 def test_stopping_without_having_started() -> None:
+    before = set(threading.enumerate())
     DiskThread(reactor).stop()
+    assert set(threading.enumerate()) <= before

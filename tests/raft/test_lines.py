@@ -144,18 +144,18 @@ class Refusals(SynchronousTestCase):
 
 
 class Hellos(SynchronousTestCase):
-    def refused(self, line: bytes, saying: str) -> None:
+    def check_refused(self, line: bytes, saying: str) -> None:
         self.assertIn(saying, str(self.assertRaises(BadRequest, decode_hello, line)))
 
     def test_other_protocols(self) -> None:
         for line in (b"", b"GET / HTTP/1.1", b"RAFT/2 {}", b"RAFT/1", b"BEAT/1 {}", b"\x16\x03\x01\x02"):
-            self.refused(line, "no RAFT/1 hello")
+            self.check_refused(line, "no RAFT/1 hello")
 
     def test_too_long(self) -> None:
-        self.refused(encode_hello(Hello("c" * MAX_HELLO, "n", "a:1")), "no RAFT/1 hello")
+        self.check_refused(encode_hello(Hello("c" * MAX_HELLO, "n", "a:1")), "no RAFT/1 hello")
 
     def test_version_skew_is_named_whatever_else_differs(self) -> None:
-        self.refused(b'RAFT/1 {"version":2,"name":"x"}', "protocol version 2 is spoken there, 1 here")
+        self.check_refused(b'RAFT/1 {"version":2,"name":"x"}', "protocol version 2 is spoken there, 1 here")
 
     def test_fields_of_the_wrong_kind(self) -> None:
         for field, value in [
@@ -184,7 +184,7 @@ class Hellos(SynchronousTestCase):
             "::1:9333",
             "a b:1",
         ):
-            self.refused(encode_hello(Hello("c", "n", address)), "is not host:port")
+            self.check_refused(encode_hello(Hello("c", "n", address)), "is not host:port")
 
     def test_addresses(self) -> None:
         for address, expected in (
@@ -197,7 +197,7 @@ class Hellos(SynchronousTestCase):
 
 
 class Garbage(SynchronousTestCase):
-    def refuse(self, line: bytes) -> None:
+    def check_refused(self, line: bytes) -> None:
         """Refused with a `BadRequest` whose text is short, as a message and as a hello."""
         error = self.assertRaises(BadRequest, decode, line, SENDER, TO)
         self.assertLess(len(str(error)), 500)
@@ -206,7 +206,7 @@ class Garbage(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(st.binary(max_size=200))
     def test_any_bytes(self, line: bytes) -> None:
-        self.refuse(line)
+        self.check_refused(line)
 
     @settings(max_examples=300, deadline=None)
     @given(messages, st.data())
@@ -245,8 +245,8 @@ class Garbage(SynchronousTestCase):
         document = json.loads(encode(message))
         missing = dict(document)
         del missing[drawn.draw(st.sampled_from(sorted(document)))]
-        self.refuse(json.dumps(missing).encode())
-        self.refuse(json.dumps({**document, "more": 1}).encode())
+        self.check_refused(json.dumps(missing).encode())
+        self.check_refused(json.dumps({**document, "more": 1}).encode())
 
     def test_chosen_garbage(self) -> None:
         for line in (
@@ -276,9 +276,9 @@ class Garbage(SynchronousTestCase):
             '{"type":"voted","term":1,"granted":1,"pre":false}',
             '{"type":"chunked","term":1,"index":1,"offset":null}',
         ):
-            self.refuse(line.encode())
-        self.refuse('{"type":"campaign","term":1}'.encode("utf-16"))
-        self.refuse(b'{"type":"campaign","term":1,"\xff":1}')
+            self.check_refused(line.encode())
+        self.check_refused('{"type":"campaign","term":1}'.encode("utf-16"))
+        self.check_refused(b'{"type":"campaign","term":1,"\xff":1}')
 
     def test_entries_that_no_log_can_hold(self) -> None:
         line = '{"type":"append","term":3,"prev_index":7,"prev_term":2,"entries":%s,"commit":6}'
@@ -301,7 +301,7 @@ class Garbage(SynchronousTestCase):
             "[[8,2,0,null]]",
             '[[8,2,2,"AA=="]]',  # no membership
         ):
-            self.refuse((line % entries).encode())
+            self.check_refused((line % entries).encode())
 
     def test_memberships_that_nobody_made(self) -> None:
         line = '{"type":"chunk","term":3,"index":6,"index_term":2,"membership":%s,"offset":0,"total":0,"data":""}'
@@ -319,18 +319,18 @@ class Garbage(SynchronousTestCase):
             '{"\\u001b":{"address":"a:1","voter":true}}',
             '{"n":' * 400 + "1" + "}" * 400,
         ):
-            self.refuse((line % membership).encode())
+            self.check_refused((line % membership).encode())
 
     def test_a_chunk_beyond_its_snapshot(self) -> None:
         line = (
             '{"type":"chunk","term":3,"index":6,"index_term":2,"membership":{},"offset":%d,"total":4,"data":"YWJj"}'
         )
         decode((line % 1).encode(), SENDER, TO)
-        self.refuse((line % 2).encode())
+        self.check_refused((line % 2).encode())
 
     def test_a_line_over_the_limit(self) -> None:
         padding = b" " * MAX_LINE
-        self.refuse(b'{"type":"campaign","term":1}' + padding)
+        self.check_refused(b'{"type":"campaign","term":1}' + padding)
 
     def test_the_worst_lines_cost_bounded_time_and_memory(self) -> None:
         room = MAX_LINE - 100
@@ -355,7 +355,7 @@ class Garbage(SynchronousTestCase):
             self.assertLessEqual(len(line), MAX_LINE)
             tracemalloc.start()
             began = time.process_time()
-            self.refuse(line)
+            self.check_refused(line)
             spent = time.process_time() - began
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
@@ -366,4 +366,4 @@ class Garbage(SynchronousTestCase):
         rng = random.Random(1)
         for _ in range(20):
             alphabet = b'[]{}",:0123456789eE.-+ truefalsn\\u' if rng.random() < 0.5 else bytes(range(256))
-            self.refuse(b"{" + bytes(rng.choices(alphabet, k=rng.randrange(100_000))))
+            self.check_refused(b"{" + bytes(rng.choices(alphabet, k=rng.randrange(100_000))))

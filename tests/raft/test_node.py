@@ -182,7 +182,10 @@ class Reading(NodeTest):
 
     def test_alone(self) -> None:
         cluster = Cluster("a")
-        self.done(cluster, cluster.leader().node.read_index())
+        leader = cluster.leader()
+        self.done(cluster, leader.node.propose(b"x"))
+        self.done(cluster, leader.node.read_index())
+        self.assertEqual(leader.machine.commands, ["x"])
 
     def test_many_at_once_cost_few_rounds(self) -> None:
         cluster = Cluster("a", "b", "c")

@@ -185,9 +185,13 @@ class Addresses(NodeTest):
     def test_a_node_that_comes_back_elsewhere_is_the_same_member(self) -> None:
         cluster = Cluster("a", "b", "c")
         cluster.run(1)
-        self.move(cluster.followers()[0], "elsewhere:1")
-        self.done(cluster, cluster.leader().node.propose(b"x"))
+        moved = cluster.followers()[0]
+        self.move(moved, "elsewhere:1")
+        leader = cluster.leader()
+        self.done(cluster, leader.node.propose(b"x"))
         cluster.until(lambda: all(m.machine.commands == ["x"] for m in cluster.members.values()))
+        self.assertEqual(leader.node.status().membership.voters, {"a", "b", "c"})
+        self.assertEqual(len(cluster.network.between(leader.address, "elsewhere:1")), 4)  # two of each connection
 
     def test_all_of_them_one_after_the_other(self) -> None:
         cluster = Cluster("a", "b", "c")

@@ -299,8 +299,12 @@ class Sending(LinkTest):
     def test_stopping_twice_or_without_starting(self) -> None:
         self.successResultOf(self.link.stop())
         self.link.start()
-        self.link.stop()
-        self.successResultOf(self.link.stop())
+        first, second = self.link.stop(), self.link.stop()
+        self.network.run(LINGER + 0.1)
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.assertEqual(self.network.ends, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_what_is_written_to_a_deaf_peer_is_bounded(self) -> None:
         self.link.start()

@@ -113,8 +113,9 @@ async def test_nodes_of_one_authority_hear_each_other() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_for_the_host_alone_will_do() -> None:
     a, b = Node("a", certificates(LOOPBACK)), Node("b", certificates(LOOPBACK))
-    async with running(a, b):
+    async with running(a, b) as log:
         await until(lambda: a.heard_from(b) and b.heard_from(a))
+        assert log.texts() == []
 
 
 @attrs.frozen
@@ -213,14 +214,14 @@ class CheckTests(SynchronousTestCase):
 
 
 class CertificatesTests(SynchronousTestCase):
-    def refused(self, own: bytes, trusted: bytes, saying: str) -> None:
+    def check_refused(self, own: bytes, trusted: bytes, saying: str) -> None:
         self.assertIn(saying, str(self.assertRaises(ConfigError, Certificates, own, trusted)))
 
     def test_texts_that_are_none(self) -> None:
         pem, both = authority("ours").pem, authority("ours").certify(LOOPBACK)
-        self.refused(b"", pem, "certificate (own): holds no PEM certificate")
-        self.refused(both, b"nonsense", "certificate (authority): holds no PEM certificate")
-        self.refused(pem, pem, "certificate (own): holds no private key")
+        self.check_refused(b"", pem, "certificate (own): holds no PEM certificate")
+        self.check_refused(both, b"nonsense", "certificate (authority): holds no PEM certificate")
+        self.check_refused(pem, pem, "certificate (own): holds no private key")
 
     def test_the_key_is_not_shown(self) -> None:
         self.assertNotIn("PRIVATE", repr(good("a")))

@@ -128,6 +128,8 @@ class Connecting(TransportTest):
         (a,) = self.cluster("a")
         a.beat("b")
         a.beat("a")
+        self.network.run(1)
+        self.assertEqual((a.messages, self.network.ends), ([], []))
 
     def test_a_new_member_is_dialled_and_a_removed_one_is_hung_up_on(self) -> None:
         a, b = self.cluster("a", "b")
@@ -189,7 +191,7 @@ class Connecting(TransportTest):
 
 
 class Admission(TransportTest):
-    def refused(self, hello: Hello, saying: str) -> None:
+    def check_refused(self, hello: Hello, saying: str) -> None:
         script = self.call("a:1", hello)
         self.assertIn(saying, script.got.decode())
         self.assertTrue(script.got.startswith(b"refused "))
@@ -198,16 +200,20 @@ class Admission(TransportTest):
 
     def test_another_cluster(self) -> None:
         self.cluster("a", "b")
-        self.refused(Hello("d", "b", "b:1"), "you are of cluster d, this is c")
+        self.check_refused(Hello("d", "b", "b:1"), "you are of cluster d, this is c")
 
     def test_a_copied_disk(self) -> None:
         self.cluster("a", "b")
-        self.refused(Hello("c", "a", "elsewhere:1"), "you claim to be node a, which is here; is your disk a copy?")
+        self.check_refused(
+            Hello("c", "a", "elsewhere:1"), "you claim to be node a, which is here; is your disk a copy?"
+        )
 
     def test_a_copied_disk_of_another_node(self) -> None:
         """The first one stays, as long as its connection stands."""
         a, b = self.cluster("a", "b")
-        self.refused(Hello("c", "b", "copy:1"), "node b is connected already, from b:1; is your disk a copy of its?")
+        self.check_refused(
+            Hello("c", "b", "copy:1"), "node b is connected already, from b:1; is your disk a copy of its?"
+        )
         self.assertEqual(a.transport.address_of("b"), "b:1")
         b.die()
         self.network.run(0.1)
@@ -230,7 +236,7 @@ class Admission(TransportTest):
         b.die()
         callers = [self.call("a:1", Hello("c", f"s{i}", f"s{i}:1")) for i in range(MAX_STRANGERS)]
         self.assertFalse(any(caller.ended for caller in callers))
-        self.refused(Hello("c", "one more", "more:1"), "too many nodes that are no members")
+        self.check_refused(Hello("c", "one more", "more:1"), "too many nodes that are no members")
         self.assertEqual(self.call("a:1", Hello("c", "b", "b:1")).ended, False)
         self.assertEqual(self.call("a:1", Hello("c", "s3", "s3:1")).ended, False)
 

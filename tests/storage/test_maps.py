@@ -140,7 +140,7 @@ class MapContract:
         assert snapshot.room(3)[0] >= sum(place.size for place in live.values())
         snapshot.close()
 
-    def run_steps(self, steps: list[tuple[str, int, int]], width: int) -> None:
+    def check_steps(self, steps: list[tuple[str, int, int]], width: int) -> None:
         self.begin(width)
         for step in steps:
             self.step(*step)
@@ -173,7 +173,7 @@ class MemoryTests(MapContract, SynchronousTestCase):
     @settings(deadline=None, max_examples=100)
     @given(STEPS, st.sampled_from([4, 5]))
     def test_behaves_like_a_dict(self, steps: list[tuple[str, int, int]], width: int) -> None:
-        self.run_steps(steps, width)
+        self.check_steps(steps, width)
 
 
 class LmdbTests(MapContract, SynchronousTestCase):
@@ -182,4 +182,4 @@ class LmdbTests(MapContract, SynchronousTestCase):
     @settings(deadline=None, max_examples=100)
     @given(STEPS, st.sampled_from([4, 5]))
     def test_behaves_like_a_dict(self, steps: list[tuple[str, int, int]], width: int) -> None:
-        self.run_steps(steps, width)
+        self.check_steps(steps, width)

@@ -74,7 +74,7 @@ class FolderTests(StoreCase):
 
     def test_free_again_when_closed(self) -> None:
         self.store().close()
-        self.store()
+        self.assertEqual(self.store().locations[0].folder, self.folders[0])
 
     def test_none_is_held_when_one_cannot_be(self) -> None:
         self.store(self.location(1))

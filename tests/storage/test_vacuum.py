@@ -310,9 +310,13 @@ class RefusingTests(VacuumCase):
 
     def test_little_room_is_no_reason_not_to_make_some(self) -> None:
         volume = self.make()
-        volume.write(Needle(1, 1, b"x"))
+        volume.write(Needle(1, 1, b"x" * 1000))
+        volume.write(Needle(1, 1, b"y"))
+        before = os.path.getsize(self.files.dat)
         volume.set_read_only("little", cause="low space")
         compact(volume).commit()
+        self.assertLess(os.path.getsize(self.files.dat), before - 900)
+        self.check(volume, {1: b"y"})
 
     def test_not_enough_room_for_a_copy(self) -> None:
         ops = FaultyOps()
@@ -439,7 +443,7 @@ class CrashCase(VacuumCase):
         self.check(volume, {**acknowledged, 10: b"goes on", 2: b"second", 3: b""})
         volume.close()
 
-    def die_at_every_step(self) -> None:
+    def check_deaths_at_every_step(self) -> None:
         for torn in (False, True):
             steps = 0
             while True:
@@ -454,7 +458,7 @@ class CrashCase(VacuumCase):
 
 class CrashTests(CrashCase):
     def test_at_every_step(self) -> None:
-        self.die_at_every_step()
+        self.check_deaths_at_every_step()
 
     def test_power_cut_at_every_step(self) -> None:
         steps = 0
@@ -543,7 +547,7 @@ class ForkTests(CrashCase):
         return status == 0
 
     def test_at_every_step(self) -> None:
-        self.die_at_every_step()
+        self.check_deaths_at_every_step()
 
 
 class _Reporting(dict[int, "bytes | None"]):

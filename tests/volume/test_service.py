@@ -98,9 +98,11 @@ async def test_a_service_that_was_only_prepared_can_be_stopped(cluster: Any, tmp
     folder.mkdir()
     service = cluster.make(folder)
     service.prepare()
+    with pytest.raises(StorageError, match="in use"):
+        cluster.make(folder).prepare()
     await service.stopService()
     again = cluster.make(folder)
-    again.prepare()
+    again.prepare()  # it holds the folder no more
     await again.stopService()
 
 
@@ -194,6 +196,8 @@ async def test_requests_that_take_all_threads_do_not_silence_the_server(cluster:
     try:
         cluster.master.reports.clear()
         await until(lambda: len(cluster.master.reports) > 2)
+        assert not any(each.called for each in busy)
+        assert (await cluster.get(server, "/healthz")).status == 200
     finally:
         release.set()
         await DeferredList(busy)

@@ -41,54 +41,54 @@ def brute_force(operations: list[Operation]) -> bool:
 
 
 class CheckerTests(SynchronousTestCase):
-    def accepts(self, *operations: Operation) -> None:
+    def check_accepted(self, *operations: Operation) -> None:
         self.assertTrue(is_linearizable(operations))
         self.assertTrue(brute_force(list(operations)))
 
-    def refuses(self, *operations: Operation) -> None:
+    def check_refused(self, *operations: Operation) -> None:
         self.assertFalse(is_linearizable(operations))
         self.assertFalse(brute_force(list(operations)))
 
     def test_nothing(self) -> None:
-        self.accepts()
-        self.accepts(get(0, 0, 1))
+        self.check_accepted()
+        self.check_accepted(get(0, 0, 1))
 
     def test_one_after_the_other(self) -> None:
-        self.accepts(op("set", 1, 0, 1), get(1, 2, 3), op("add", 2, 4, 5, 3), get(3, 6, 7))
+        self.check_accepted(op("set", 1, 0, 1), get(1, 2, 3), op("add", 2, 4, 5, 3), get(3, 6, 7))
 
     def test_a_stale_read(self) -> None:
-        self.refuses(op("set", 1, 0, 1), op("set", 2, 2, 3), get(1, 4, 5))
+        self.check_refused(op("set", 1, 0, 1), op("set", 2, 2, 3), get(1, 4, 5))
 
     def test_a_read_may_see_either_while_a_write_is_under_way(self) -> None:
-        self.accepts(op("set", 1, 0, 10), get(0, 1, 2), get(1, 3, 4))
-        self.refuses(op("set", 1, 0, 10), get(1, 1, 2), get(0, 3, 4))
+        self.check_accepted(op("set", 1, 0, 10), get(0, 1, 2), get(1, 3, 4))
+        self.check_refused(op("set", 1, 0, 10), get(1, 1, 2), get(0, 3, 4))
 
     def test_a_read_from_nowhere(self) -> None:
-        self.refuses(op("set", 1, 0, 1), get(7, 2, 3))
+        self.check_refused(op("set", 1, 0, 1), get(7, 2, 3))
 
     def test_a_lost_write(self) -> None:
-        self.refuses(op("set", 1, 0, 1), get(0, 2, 3))
+        self.check_refused(op("set", 1, 0, 1), get(0, 2, 3))
 
     def test_an_increment_that_counted_twice(self) -> None:
-        self.refuses(op("add", 1, 0, 1, 1), get(2, 2, 3))
+        self.check_refused(op("add", 1, 0, 1, 1), get(2, 2, 3))
 
     def test_two_increments_that_became_one(self) -> None:
-        self.refuses(op("add", 1, 0, 3, 1), op("add", 1, 0, 3, 1))
-        self.accepts(op("add", 1, 0, 3, 1), op("add", 1, 0, 3, 2))
+        self.check_refused(op("add", 1, 0, 3, 1), op("add", 1, 0, 3, 1))
+        self.check_accepted(op("add", 1, 0, 3, 1), op("add", 1, 0, 3, 2))
 
     def test_an_unanswered_write_may_come_at_any_time_or_never(self) -> None:
-        self.accepts(op("set", 1, 0), get(0, 1, 2))
-        self.accepts(op("set", 1, 0), get(0, 1, 2), get(1, 3, 4))
-        self.accepts(op("set", 1, 0), op("set", 2, 1, 2), get(1, 3, 4))
-        self.refuses(op("set", 1, 0), get(1, 1, 2), get(0, 3, 4))
-        self.refuses(get(1, 0, 1), op("set", 1, 2))
+        self.check_accepted(op("set", 1, 0), get(0, 1, 2))
+        self.check_accepted(op("set", 1, 0), get(0, 1, 2), get(1, 3, 4))
+        self.check_accepted(op("set", 1, 0), op("set", 2, 1, 2), get(1, 3, 4))
+        self.check_refused(op("set", 1, 0), get(1, 1, 2), get(0, 3, 4))
+        self.check_refused(get(1, 0, 1), op("set", 1, 2))
 
     def test_an_unanswered_increment_comes_at_most_once(self) -> None:
-        self.accepts(op("add", 1, 0), get(1, 1, 2))
-        self.refuses(op("add", 1, 0), get(1, 1, 2), get(2, 3, 4))
+        self.check_accepted(op("add", 1, 0), get(1, 1, 2))
+        self.check_refused(op("add", 1, 0), get(1, 1, 2), get(2, 3, 4))
 
     def test_reads_that_disagree_on_the_order_of_writes(self) -> None:
-        self.refuses(op("set", 1, 0, 9), op("set", 2, 0, 9), get(1, 1, 2), get(2, 3, 4), get(1, 5, 6))
+        self.check_refused(op("set", 1, 0, 9), op("set", 2, 0, 9), get(1, 1, 2), get(2, 3, 4), get(1, 5, 6))
 
     def test_keys_are_independent(self) -> None:
         good = Operation("set", "a", 1, 0, 1, 1)
