@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.threads import deferToThread
 
-from weedtw.client import BlockingClient, Reading
+from weedtw.client import Reading
 from weedtw.errors import BadFileId, BadRequest, NeedleNotFound, PeerError, RangeNotSatisfiable
 
 if TYPE_CHECKING:
@@ -213,37 +212,3 @@ async def test_cancelling_who_waits_for_a_piece_closes_the_connection(cluster: "
     with pytest.raises(CancelledError):
         await waiting
     await _until(cluster, lambda: not cluster.volumes[0].connections)
-
-
-@ensureDeferred
-async def test_one_that_waits_reads_in_a_loop_too(cluster: "Cluster") -> None:
-    _store(cluster, content=LONG)
-    volume = cluster.volumes[0]
-
-    def script(client: BlockingClient) -> tuple[bytes, bytes, int | None]:
-        whole = b"".join(client.open(FID))
-        with client.open(FID, 10, 20) as reading:
-            size = reading.info().size
-            part = b"".join(reading)
-        for _ in client.open(FID):
-            break
-        with pytest.raises(NeedleNotFound):
-            list(client.open("1,02deadbeef"))
-        return whole, part, size
-
-    assert await _in_thread(cluster, script) == (LONG, LONG[10:20], len(LONG))
-    await _until(cluster, lambda: not volume.connections)
-
-
-async def _in_thread(
-    cluster: "Cluster", script: "Callable[[BlockingClient], tuple[bytes, bytes, int | None]]"
-) -> tuple[bytes, bytes, int | None]:
-    """Run a script with a client of its own in another thread, as the reactor runs in this one."""
-    from twisted.internet import reactor  # noqa: PLC0415 - the one that pytest-twisted runs
-
-    def run() -> tuple[bytes, bytes, int | None]:
-        with BlockingClient([cluster.master.address], reactor=reactor, patience=3.0) as client:
-            return script(client)
-
-    result: tuple[bytes, bytes, int | None] = await deferToThread(run)
-    return result

@@ -20,9 +20,10 @@ from twisted.internet.threads import blockingCallFromThread
 from weedtw.client.answers import Assignment, FileInfo, Location
 from weedtw.client.assign import Placement
 from weedtw.client.client import READ_LIMIT, Client
+from weedtw.client.contents import Content, name_of, stream_of
+from weedtw.client.errands import CallersThread
 from weedtw.client.reading import Reading
 from weedtw.client.receiver import Write
-from weedtw.client.sources import type_of_content
 from weedtw.client.status import ClusterStatus
 from weedtw.client.uploads import Uploaded
 from weedtw.errors import BadRequest
@@ -65,16 +66,22 @@ class BlockingClient:
 
     def upload(
         self,
-        content: type_of_content,
+        content: Content,
         *,
         name: str | None = None,
         mime: str = "",
         placement: Placement | None = None,
         max_bytes: int = 0,
     ) -> Uploaded:
-        """Store bytes, a file given by its path, or a seekable binary file object."""
-        return self._wait(
-            lambda: self._client.upload(content, name=name, mime=mime, placement=placement, max_bytes=max_bytes)
+        """Store bytes, a file given by its path, a binary file object, or an iterator of bytes; see `Client.upload`.
+
+        An iterator, and a file object that cannot be sought in, are read in the thread that calls this.
+        """
+        thread = CallersThread(self._reactor)
+        given = stream_of(content, lambda: thread) or content
+        called = name_of(content) if name is None and given is not content else name
+        return thread.wait(
+            lambda: self._client.upload(given, name=called, mime=mime, placement=placement, max_bytes=max_bytes)
         )
 
     def head(self, fid: FileId | str) -> FileInfo:

@@ -13,6 +13,7 @@ from weedtw.client.agreement import Agreement
 from weedtw.client.answers import Assignment, FileInfo, Location, VolumeTail, parse_tail
 from weedtw.client.assign import Placement, assign
 from weedtw.client.beliefs import ask_all
+from weedtw.client.contents import Content, open_content
 from weedtw.client.files import Files
 from weedtw.client.lookups import Lookups
 from weedtw.client.masters import Masters
@@ -21,7 +22,6 @@ from weedtw.client.patience import Patience
 from weedtw.client.reading import Reading
 from weedtw.client.receiver import Write
 from weedtw.client.saving import Saving, safe_name
-from weedtw.client.sources import open_source, type_of_content
 from weedtw.client.status import ClusterStatus, cluster_status
 from weedtw.client.uploads import Upload, Uploaded
 from weedtw.client.wire import Wire
@@ -93,7 +93,7 @@ class Client:
 
     async def upload(
         self,
-        content: type_of_content,
+        content: Content,
         *,
         name: str | None = None,
         mime: str = "",
@@ -101,30 +101,34 @@ class Client:
         max_bytes: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Uploaded:
-        """Store bytes, a file given by its path (str or PathLike), or a seekable binary file object.
+        """Store bytes, a file given by its path (str or PathLike), a binary file object, or an iterator of bytes.
 
         `name` is the file's own unless given; `mime` is guessed from it.  Content longer than `max_bytes` (0: any) is
         stored in chunks of that length.  `progress` is told of bytes as they move, and of a negative number when some
         have to move again.  When it fails, nothing of it stays in the cluster.
+
+        What comes only once (an iterable of bytes, an async one, a file object that cannot be sought in, such as a
+        pipe) is read as it is sent, and memory holds three chunks of it, of 4 MiB when `max_bytes` is 0.  An iterator
+        or a file that blocks is read in a thread of its own.  When it raises something, StorageError says so; one
+        that was not read to its end is closed, a file object never is.
         """
-        source = open_source(content, self._reactor)
+        cuts = open_content(content, self._reactor, max_bytes)
         try:
-            called = source.name if name is None else name
+            called = cuts.name if name is None else name
             return await Upload(
                 self._masters,
                 self._wire,
                 self._clock,
                 self._patience,
-                source,
+                cuts,
                 called,
                 mime or guess_type(called),
                 placement or Placement(),
-                max_bytes,
                 progress or _ignore,
                 self._public,
             ).run()
         finally:
-            source.close()
+            await cuts.close()
 
     async def head(self, fid: FileId | str) -> FileInfo:
         """Return a file's name, type, size and ETag."""

@@ -14,9 +14,7 @@ import attrs
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
-from weedtw.errors import BadRequest, StorageError
-
-type_of_content = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
+from weedtw.errors import StorageError
 
 
 class Source(Protocol):
@@ -110,16 +108,12 @@ class ObjectSource:
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
 
     @classmethod
-    def of(cls, file: BinaryIO, reactor: IReactorThreads) -> "ObjectSource":
-        """Measure the object; raises BadRequest when it cannot be sought in, for then no upload could be repeated."""
-        try:
-            start = file.tell()
-            end = file.seek(0, io.SEEK_END)
-            file.seek(start)
-        except (OSError, AttributeError) as error:
-            raise BadRequest(f"{file!r} cannot be sought in; save it in a file first") from error
-        name = getattr(file, "name", "")
-        return cls(os.path.basename(name) if isinstance(name, str) else "", end - start, file, start, reactor)
+    def of(cls, file: BinaryIO, name: str, reactor: IReactorThreads) -> "ObjectSource":
+        """Measure the object, which has to be seekable."""
+        start = file.tell()
+        end = file.seek(0, io.SEEK_END)
+        file.seek(start)
+        return cls(name, end - start, file, start, reactor)
 
     async def read(self, offset: int, count: int) -> bytes:
         """Seek and read in a thread, one reader at a time."""
@@ -134,12 +128,3 @@ class ObjectSource:
         with self._lock:
             self._file.seek(self._start + offset)
             return self._file.read(count)
-
-
-def open_source(content: type_of_content, reactor: IReactorThreads) -> Source:
-    """Return the source behind bytes, a path (str or PathLike), or a seekable binary file object."""
-    if isinstance(content, bytes | bytearray | memoryview):
-        return MemorySource(memoryview(content).cast("B"))
-    if isinstance(content, str | os.PathLike):
-        return PathSource.open(os.fspath(content), reactor)
-    return ObjectSource.of(content, reactor)

@@ -1,6 +1,6 @@
 """Storing one file, whole or in chunks under a manifest, so that a failure leaves nothing behind.
 
-A file in chunks is several files of at most `max_bytes`, and one more that lists them:
+A file in chunks is several files, one for each of the `cuts`, and one more that lists them:
 
     {"name": str, "mime": str, "size": bytes, "chunks": [{"fid": str, "offset": bytes, "size": bytes}, …]}
 
@@ -9,7 +9,7 @@ which is written with `cm=true`; the volume servers read and delete it as the wh
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from weedtw.client.answers import Assignment, Stored, parse_stored
 from weedtw.client.assign import Placement, assign
 from weedtw.client.bodies import FormBody
+from weedtw.client.cuts import Cut, Cuts
 from weedtw.client.gather import each
 from weedtw.client.masters import Masters
 from weedtw.client.patience import Patience
@@ -65,11 +66,10 @@ class Upload:
     wire: Wire
     clock: IReactorTime
     patience: float  # seconds for which each piece is tried again
-    source: Source
+    cuts: Cuts
     name: str
     mime: str
     placement: Placement
-    max_bytes: int  # of a piece; 0 never splits
     progress: Callable[[int], None]  # told the bytes that moved; fewer than none when they have to move again
     public: bool = False  # use the servers' public addresses
     spread: Callable[[], float] = random.random
@@ -80,14 +80,16 @@ class Upload:
     async def run(self) -> Uploaded:
         """Store the file.  On any failure, cancellation included, what was stored of it is deleted again.
 
-        Raises StorageError when the source cannot be read, Unavailable when no server took it in time, PeerError
+        Raises StorageError when the content cannot be read, Unavailable when no server took it in time, PeerError
         when one refused it.
         """
         try:
-            if 0 < self.max_bytes < self.source.size:
-                uploaded = await self._in_chunks()
+            first = await self.cuts.take()
+            assert first is not None  # empty content is a file, too
+            if self.cuts.more:
+                uploaded = await self._in_chunks(first)
             else:
-                uploaded = await self._store(self.source, 0, self.source.size, self.name, self.mime)
+                uploaded = await self._store(first.source, first.start, first.count, self.name, self.mime)
         except Exception:
             await self._drop(list(self._placed))
             raise
@@ -95,24 +97,33 @@ class Upload:
         await self._drop([fid for fid in self._placed if fid not in kept])
         return uploaded
 
-    async def _in_chunks(self) -> Uploaded:
+    async def _in_chunks(self, first: Cut) -> Uploaded:
+        """Store them all, each taken when there is time for it: no more are held in memory than are on their way."""
         chunks: list[Chunk] = []
 
-        async def store(offset: int) -> None:
-            count = min(self.max_bytes, self.source.size - offset)
-            name = f"{self.name}-{offset // self.max_bytes + 1}"
-            stored = await self._store(self.source, offset, count, name, "application/octet-stream")
-            chunks.append(Chunk(stored.fid, offset, count))
+        def turns() -> Iterator[Cut | None]:
+            yield first
+            while self.cuts.more:
+                yield None  # whichever is the next then
 
-        await each(range(0, self.source.size, self.max_bytes), store, CHUNKS_AT_ONCE)
+        async def store(cut: Cut | None) -> None:
+            cut = cut or await self.cuts.take()
+            if cut is None:
+                return
+            name = f"{self.name}-{cut.number}"
+            stored = await self._store(cut.source, cut.start, cut.count, name, "application/octet-stream")
+            chunks.append(Chunk(stored.fid, cut.offset, cut.count))
+
+        await each(turns(), store, CHUNKS_AT_ONCE)
         chunks.sort(key=lambda chunk: chunk.offset)
-        manifest = MemorySource(memoryview(self._manifest(chunks)))
+        size = sum(chunk.size for chunk in chunks)
+        manifest = MemorySource(memoryview(self._manifest(chunks, size)))
         stored = await self._store(manifest, 0, manifest.size, self.name, "application/json", {"cm": "true"})
-        return attrs.evolve(stored, size=self.source.size, chunks=tuple(chunks))
+        return attrs.evolve(stored, size=size, chunks=tuple(chunks))
 
-    def _manifest(self, chunks: list[Chunk]) -> bytes:
+    def _manifest(self, chunks: list[Chunk], size: int) -> bytes:
         listed = [{"fid": str(chunk.fid), "offset": chunk.offset, "size": chunk.size} for chunk in chunks]
-        manifest = {"name": self.name, "mime": self.mime, "size": self.source.size, "chunks": listed}
+        manifest = {"name": self.name, "mime": self.mime, "size": size, "chunks": listed}
         return json.dumps(manifest, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
     async def _store(
