@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.client.inventory import Copy, Holder, Inventory
-from weedtw.client.plans import admits, plan_balance, plan_repairs
+from weedtw.client.plans import Plan, admits, plan_balance, plan_repairs, plan_surplus
 from weedtw.formats.replication import ReplicaPlacement
 
 
@@ -76,6 +76,34 @@ class Repairs(SynchronousTestCase):
         less = Holder("a:1", "dc1", "r1", 10, {1: Copy(1, "", placement, files=3)})
         more = Holder("b:1", "dc1", "r1", 10, {1: Copy(1, "", placement, files=4)})
         self.assertEqual(repairs(less, more, holder("c:1")), [(1, "b:1", "c:1")])
+
+
+class Surplus(SynchronousTestCase):
+    HOLDERS = (holder("a:1", v1="001"), holder("b:1", v1="001"), holder("c:1", v1="001"))
+
+    def test_what_is_not_counted_goes(self) -> None:
+        plan = plan_surplus(Inventory(self.HOLDERS, frozenset({(1, "c:1")})))
+        self.assertEqual([(step.volume_id, step.target, step.drops) for step in plan.steps], [(1, "c:1", True)])
+        self.assertEqual(str(plan.steps[0]), "remove the surplus copy of volume 1 on c:1 (0 bytes)")
+
+    def test_only_what_is_asked_for(self) -> None:
+        found = Inventory(self.HOLDERS, frozenset({(1, "c:1")}))
+        self.assertEqual(plan_surplus(found, [2]), Plan())
+        self.assertEqual(plan_surplus(found, collection="x"), Plan())
+        self.assertEqual(len(plan_surplus(found, [1], "").steps), 1)
+
+    def test_never_below_the_wanted_count(self) -> None:
+        self.assertEqual(plan_surplus(Inventory(self.HOLDERS[1:], frozenset({(1, "c:1")}))), Plan())
+        self.assertEqual(plan_surplus(Inventory(self.HOLDERS[2:], frozenset({(1, "c:1")}))), Plan())
+
+    def test_another_volume_of_that_id_is_no_copy(self) -> None:
+        holders = (*self.HOLDERS[:2], holder("c:1", v1="000"))
+        self.assertEqual(plan_surplus(Inventory(holders, frozenset({(1, "c:1")}))), Plan())
+
+    def test_after_the_repairs(self) -> None:
+        found = Inventory((*self.HOLDERS, holder("d:1", v2="001")), frozenset({(1, "c:1")}))
+        plan = plan_repairs(found) + plan_surplus(found)
+        self.assertEqual([step.drops for step in plan.steps], [False, True])
 
 
 class Balance(SynchronousTestCase):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from weedtw.cli.report import Report, printable, say, table, wide_console
-from weedtw.client.plans import Plan, Step, plan_balance, plan_repairs
+from weedtw.client.plans import Plan, plan_balance, plan_repairs, plan_surplus
 from weedtw.errors import BadRequest, ChangeRefused, WeedError
 from weedtw.formats.size import format_size
 
@@ -102,17 +102,13 @@ class Session:
             self.lock.require()
             say(f"{number}/{len(plan.steps)}: {step}")
             try:
-                became = await self._do(step)
+                became = await self.volumes.do(step, self.progress)
             except WeedError as error:
                 self.report.failed(f"volume {step.volume_id}", str(error))
             else:
                 say(f"{number}/{len(plan.steps)}: volume {step.volume_id} {became} on {step.target}")
         if plan.steps and not _applies(values):
             say("nothing was changed; -apply (or -force) does it")
-
-    async def _do(self, step: Step) -> str:
-        do = self.volumes.move if step.moves else self.volumes.add_copy
-        return await do(step.volume_id, step.source, step.target, self.progress)
 
     def progress(self, have: int, size: int) -> None:
         """Tell how far a copy has come."""
@@ -179,7 +175,10 @@ async def _volume_list(session: Session, values: Words) -> None:
 async def _fix_replication(session: Session, values: Words) -> None:
     only = [_number(values, "volumeId")] if "volumeId" in values else []
     found = await session.volumes.inventory()
-    await session.carry_out(plan_repairs(found, only, _collection(values)), values)
+    plan = plan_repairs(found, only, _collection(values))
+    if values.get("doDelete") != "false":
+        plan += plan_surplus(found, only, _collection(values))
+    await session.carry_out(plan, values)
 
 
 async def _balance(session: Session, values: Words) -> None:
@@ -232,6 +231,7 @@ async def _check_disk(session: Session, values: Words) -> None:
     found = await session.volumes.inventory()
     only = [_number(values, "volumeId")] if "volumeId" in values else found.volume_ids()
     compared = unlike = 0
+    damaged = 0
     for volume_id in only:
         servers = sorted(holder.url for holder, _ in found.copies_of(volume_id))
         for other in servers[1:]:
@@ -252,9 +252,33 @@ async def _check_disk(session: Session, values: Words) -> None:
                     session.report.failed(
                         f"volume {volume_id}", f"{left} files still differ; run it again in a moment"
                     )
-    say(f"compared {compared} pairs of copies, {unlike} differed")
-    if unlike and not _applies(values):
+        if values.get("slow") == _FLAG:
+            damaged += await _check_files(session, values, volume_id, servers)
+    read = f", {damaged} of their files are damaged" if values.get("slow") == _FLAG else ""
+    say(f"compared {compared} pairs of copies, {unlike} differed{read}")
+    if (unlike or damaged) and not _applies(values):
         say("nothing was changed; -apply (or -force) mends it")
+
+
+async def _check_files(session: Session, values: Words, volume_id: int, servers: Sequence[str]) -> int:
+    """Have each server read its copy through, and mend what is damaged; how many files were."""
+    count = 0
+    for server in servers:
+        keys = await session.volumes.damaged(volume_id, server)
+        if not keys:
+            continue
+        count += len(keys)
+        named = ", ".join(f"{key:x}" for key in keys[:8]) + (", …" if len(keys) > 8 else "")
+        say(f"volume {volume_id}: {len(keys)} files are damaged on {server}: {named}")
+        if _applies(values):
+            session.lock.require()
+            others = [other for other in servers if other != server]
+            healed = await session.volumes.heal(volume_id, server, keys, others)
+            say(f"volume {volume_id}: {healed} files taken from another copy")
+            if healed < len(keys):
+                left = f"{len(keys) - healed} files are damaged on {server}, and no other copy has them"
+                session.report.failed(f"volume {volume_id}", left)
+    return count
 
 
 # ------------------------------------------------------------------ the rest
@@ -353,9 +377,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "volume.list": Command(_volume_list, "servers, and every copy of every volume", {"collection": "NAME"}),
     "volume.fix.replication": Command(
         _fix_replication,
-        "make the copies that volumes are short of; without -apply only say which",
+        "make the copies that volumes are short of, remove surplus ones; without -apply only say which",
         _SOME,
-        _APPLY,
+        (*_APPLY, "doDelete"),
         _applies,
     ),
     "volume.balance": Command(
@@ -380,9 +404,9 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "volume.check.disk": Command(
         _check_disk,
-        "compare the copies of volumes by their indexes; with -apply mend them",
+        "compare the copies of volumes by their indexes, with -slow read every file too; with -apply mend them",
         {"volumeId": "ID"},
-        _APPLY,
+        (*_APPLY, "slow"),
         _applies,
     ),
     "collection.list": Command(_collection_list, "all collections"),

@@ -1,4 +1,4 @@
-"""Which copies to make, and which to move, so that every volume has what its replication asks for.  Pure.
+"""Which copies to make, move and remove, so that every volume has what its replication asks for.  Pure.
 
 A replication `xyz` asks for x copies in other data centers, one in each, y on other racks of the main data center,
 one on each, and z more in the main rack.  Two copies are never put on one host when another host
@@ -16,7 +16,10 @@ from weedtw.formats.replication import ReplicaPlacement
 
 @attrs.frozen
 class Step:
-    """One copy to be made, or with `moves` one to be taken from `source` to `target` ("host:port")."""
+    """One copy to be made, or with `moves` one to be taken from `source` to `target` ("host:port").
+
+    With `drops` the copy on `target` is to be removed; `source` has one of those that stay.
+    """
 
     volume_id: int
     collection: str
@@ -24,10 +27,13 @@ class Step:
     target: str
     size: int  # bytes
     moves: bool = False
+    drops: bool = False
 
     def __str__(self) -> str:
         what = "move" if self.moves else "copy"
         called = f" of collection {self.collection}" if self.collection else ""
+        if self.drops:
+            return f"remove the surplus copy of volume {self.volume_id}{called} on {self.target} ({self.size} bytes)"
         return f"{what} volume {self.volume_id}{called} from {self.source} to {self.target} ({self.size} bytes)"
 
 
@@ -37,6 +43,10 @@ class Plan:
 
     steps: tuple[Step, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def __add__(self, other: "Plan") -> "Plan":
+        """This, and then the other."""
+        return Plan(self.steps + other.steps, self.remarks + other.remarks)
 
 
 def admits(replication: ReplicaPlacement, places: Sequence[Holder]) -> bool:
@@ -108,6 +118,26 @@ def plan_repairs(inventory: Inventory, only: Sequence[int] = (), collection: str
                 f"on {where}; no server with a free slot in a fitting place can take {missing - len(chosen)} more"
             )
     return Plan(tuple(steps), tuple(remarks))
+
+
+def plan_surplus(inventory: Inventory, only: Sequence[int] = (), collection: str | None = None) -> Plan:
+    """The copies to be removed of volumes that have all they need without them: those that the master does not count.
+
+    A claim to the id of another collection or replication is no copy of the volume, and none of ours to remove.
+    """
+    steps: list[Step] = []
+    for volume_id, url in sorted(inventory.quarantined):
+        holder, copies = inventory.holder(url), inventory.copies_of(volume_id)
+        if holder is None or volume_id not in holder.copies or not copies or (only and volume_id not in only):
+            continue
+        (source, counted), surplus = copies[0], holder.copies[volume_id]
+        if (
+            len(copies) >= counted.replication.copies
+            and (surplus.collection, surplus.replication) == (counted.collection, counted.replication)
+            and collection in {None, surplus.collection}
+        ):
+            steps.append(Step(volume_id, surplus.collection, source.url, url, surplus.size, drops=True))
+    return Plan(tuple(steps))
 
 
 def _best(copies: Sequence[tuple[Holder, Copy]]) -> tuple[Holder, Copy]:

@@ -15,6 +15,8 @@ from twisted.python.failure import Failure
 
 from weedtw.client.inventory import Inventory, fetch
 from weedtw.client.masters import Masters
+from weedtw.client.plans import Step
+from weedtw.client.surplus import Change, lacking, parse_changes
 from weedtw.client.wire import Wire
 from weedtw.config.security import NO_SECURITY, SecurityConfig
 from weedtw.errors import ChangeRefused, PeerError, Unavailable, WeedError
@@ -76,6 +78,13 @@ class Volumes:
     async def inventory(self) -> Inventory:
         """Who holds what, as the leader says; raises Unavailable, PeerError."""
         return await fetch(self.masters)
+
+    async def do(self, step: Step, progress: Progress | None = None) -> str:
+        """Carry out one step of a plan; what became of it, in words.  Raises WeedError."""
+        if step.drops:
+            return await self.remove_surplus(step.volume_id, step.target)
+        work = self.move if step.moves else self.add_copy
+        return await work(step.volume_id, step.source, step.target, progress)
 
     # -------------------------------------------------------------- copying
 
@@ -162,11 +171,7 @@ class Volumes:
 
     async def _release_same(self, volume_id: int, kept: str, released: str) -> None:
         """Delete the copy at `released` if that at `kept` is the same, byte by byte; else raise ChangeRefused."""
-        states = []
-        for server in (released, kept):
-            query = {"volume": str(volume_id), "sum": "true"}
-            states.append(await self.wire.json(server, "/admin/copy/state", query, within=SUM_WITHIN))
-        first, second = states
+        first, second = [await self._sum(server, volume_id) for server in (released, kept)]
         if any(first[name] != second[name] for name in _SAME):
             raise ChangeRefused(
                 f"volume {volume_id} is not the same on {released} and {kept}, so neither is deleted; "
@@ -222,7 +227,93 @@ class Volumes:
                 return None
             raise
 
+    # -------------------------------------------------------------- copies that are one too many
+
+    async def remove_surplus(self, volume_id: int, server: str) -> str:
+        """Remove a copy that is one too many, when all others have every file of it; what became of it, in words.
+
+        Raises ChangeRefused when it is not one too many (any more) or has what another copy has not, and WeedError.
+        """
+        kept = await self._kept_without(volume_id, server)
+        state = await self._sum(server, volume_id)  # before it is compared: `release` looks whether it still is that
+        missing = await self._missing(volume_id, server, state, kept)
+        if missing and len(kept) > 1:
+            for other in kept[1:]:
+                await self._agree(volume_id, kept[0], other, 1)
+            missing = await self._missing(volume_id, server, state, kept)
+        if missing:
+            told = "; ".join(f"{where} {'; '.join(what)}" for where, what in missing.items())
+            raise ChangeRefused(f"the copy on {server} is kept: {told}")
+        if await self._kept_without(volume_id, server) != kept:
+            raise ChangeRefused(f"volume {volume_id} has other copies than a moment ago; do it again")
+        query = {name: str(state[name]) for name in ("size", "indexSize", "revision")}
+        await self.post(server, "/admin/copy/release", volume_id, query, within=60.0)
+        for other in kept:  # what a move that was given up has left
+            await self.post(other, "/admin/copy/thaw", volume_id)
+        for _ in range(int(TAKEN_UP_WITHIN / _POLL)):
+            holder = (await self.inventory()).holder(server)
+            if holder is None or volume_id not in holder.copies:
+                break
+            await deferLater(self.reactor, _POLL)
+        return "has one copy less"
+
+    async def _kept_without(self, volume_id: int, server: str) -> list[str]:
+        """The servers whose copies count; raises ChangeRefused when they are too few without that one."""
+        found = await self.inventory()
+        copies = found.copies_of(volume_id)
+        if (volume_id, server) not in found.quarantined or len(copies) < copies[0][1].replication.copies:
+            raise ChangeRefused(f"the copy of volume {volume_id} on {server} is not one too many")
+        return sorted(holder.url for holder, _ in copies)
+
+    async def _missing(
+        self, volume_id: int, server: str, state: dict[str, Any], kept: Iterable[str]
+    ) -> dict[str, list[str]]:
+        """What each of the others lacks of the copy on a server, in words."""
+        missing: dict[str, list[str]] = {}
+        theirs: dict[int, Change] | None = None
+        for other in kept:
+            there = await self._sum(other, volume_id)
+            if all(state[name] == there[name] for name in _SAME):
+                continue
+            theirs = await self._changes(server, volume_id) if theirs is None else theirs
+            absent = lacking(await self._changes(other, volume_id), theirs)
+            damaged = await self.damaged(volume_id, other)
+            said = [f"lacks {len(absent)} of its files"] if absent else []
+            said += [f"has {len(damaged)} damaged files (volume.check.disk -slow)"] if damaged else []
+            if said:
+                missing[other] = said
+        return missing
+
+    async def _sum(self, server: str, volume_id: int) -> dict[str, Any]:
+        query = {"volume": str(volume_id), "sum": "true"}
+        state: dict[str, Any] = await self.wire.json(server, "/admin/copy/state", query, within=SUM_WITHIN)
+        return state
+
+    async def _changes(self, server: str, volume_id: int) -> dict[int, Change]:
+        query = {"volume": str(volume_id), "since": "0"}
+        try:
+            return parse_changes(await self.wire.json(server, "/admin/volume/changes", query, within=SUM_WITHIN))
+        except (KeyError, TypeError, ValueError) as error:
+            raise PeerError(server, f"the changes that it tells make no sense: {error!r}") from error
+
     # -------------------------------------------------------------- the rest
+
+    async def damaged(self, volume_id: int, server: str) -> list[int]:
+        """The keys of the files that are not as they were written in the copy on a server, which reads it all."""
+        query = {"volume": str(volume_id)}
+        answer = await self.wire.json(server, "/admin/volume/damaged", query, within=SUM_WITHIN)
+        return list(map(int, answer["keys"]))
+
+    async def heal(self, volume_id: int, server: str, keys: Iterable[int], others: Iterable[str]) -> int:
+        """Have a server take damaged files from other copies; how many were."""
+        others, healed = list(others), 0
+        for key in keys:
+            for other in others:
+                query = {"with": other, "key": str(key)}
+                if (await self.post(server, "/admin/volume/heal", volume_id, query, within=60.0))["healed"]:
+                    healed += 1
+                    break
+        return healed
 
     async def delete(self, volume_id: int, server: str) -> None:
         """Delete the copy on a server, with all its files."""

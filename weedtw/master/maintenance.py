@@ -1,8 +1,8 @@
 """Making missing copies, vacuuming and balancing without anybody at a terminal: on a schedule, or over HTTP.
 
 Only the leader does it, under the admin lock, one task at a time.  On a schedule a volume is repaired only when it
-was short of a copy at each look for `maintenance.grace` seconds, and the leader leads for as long: a server that is
-restarted must not cause copying.
+was short of a copy, or had one too many, at each look for `maintenance.grace` seconds, and the leader leads for as
+long: a server that is restarted must not cause copying.
 """
 
 import functools
@@ -36,7 +36,7 @@ class Maintenance:
     locks: AdminLocks
     _one: DeferredLock = attrs.Factory(DeferredLock)
     _loop: LoopingCall | None = None
-    _short: dict[int, float] = attrs.Factory(dict)  # by volume: since when it was seen to be short of a copy
+    _unlike: dict[int, float] = attrs.Factory(dict)  # by volume: since when it has too few copies, or too many
     _next: float = 0.0  # when the next round is due, on the clock
 
     def start(self) -> None:
@@ -109,9 +109,8 @@ class Maintenance:
             if not self.cluster.ledger.is_leader:
                 raise Unavailable("this master does not lead any more; another one goes on when it is asked to")
             self.locks.require(token)
-            work = self._volumes.move if step.moves else self._volumes.add_copy
             try:
-                became = await work(step.volume_id, step.source, step.target)
+                became = await self._volumes.do(step)
             except WeedError as error:
                 problems.append(f"volume {step.volume_id}: {error}")
                 self.log.warn("maintenance: {step}: {reason}", step=str(step), reason=str(error))
@@ -121,19 +120,21 @@ class Maintenance:
         return {"steps": list(map(str, plan.steps)), "done": done, "problems": problems}
 
     async def _plan(self, task: str, only: tuple[int, ...] | None) -> "Plan":
-        from weedtw.client.plans import Plan, plan_balance, plan_repairs  # noqa: PLC0415 - as there
+        from weedtw.client.plans import Plan, plan_balance, plan_repairs, plan_surplus  # noqa: PLC0415 - as there
 
         if task == "vacuum" or only == ():
             return Plan()
         found = await self._volumes.inventory()
-        return plan_balance(found) if task == "balance" else plan_repairs(found, only or ())
+        if task == "balance":
+            return plan_balance(found)
+        return plan_repairs(found, only or ()) + plan_surplus(found, only or ())
 
     # -------------------------------------------------------------- on a schedule
 
     def _look(self) -> Deferred[object]:
-        """Note what is short of copies, and when it is time begin a round; never fails."""
+        """Note what is short of copies, or has too many, and when it is time begin a round; never fails."""
         if not self.cluster.ledger.is_leader:
-            self._short.clear()  # whoever comes to lead watches for the whole time
+            self._unlike.clear()  # whoever comes to lead watches for the whole time
             return succeed(None)
         now = self.cluster.clock.seconds()
         topology = self.cluster.topology
@@ -143,7 +144,8 @@ class Maintenance:
             for volume_id in layout.volume_ids()
             if len(topology.copies(volume_id)) < layout.key.replication.copies
         }
-        self._short = {volume_id: self._short.get(volume_id, now) for volume_id in short}
+        surplus = {volume_id for volume_id, _ in topology.quarantined} - short
+        self._unlike = {volume_id: self._unlike.get(volume_id, now) for volume_id in short | surplus}
         if now < self._next:
             return succeed(None)
         self._next = now + self.cluster.config.maintenance_interval
@@ -151,7 +153,7 @@ class Maintenance:
         return work.addErrback(lambda failure: self.log.failure("during maintenance", failure))
 
     async def _round(self, now: float) -> None:
-        due = tuple(v for v, since in self._short.items() if now - since >= self.cluster.config.maintenance_grace)
+        due = tuple(v for v, since in self._unlike.items() if now - since >= self.cluster.config.maintenance_grace)
         for task in self.cluster.config.maintenance_tasks:
             if self._loop is None or not self.cluster.ledger.is_leader:
                 return

@@ -9,6 +9,8 @@
     GET  /admin/volume/index?volume=         the rows of the index as they are on disk
     GET  /admin/volume/tail?volume=&offset=   the data from there on, piece by piece, for `weedtw backup`
     GET  /admin/volume/changes, /admin/volume/needle  POST /admin/volume/agree    see `agreement`
+    GET  /admin/volume/damaged?volume=       {"keys": [2]} of the files that are not as they were written
+    POST /admin/volume/heal?volume=&key=&with=    take such a file from the copy of another server
     POST /admin/sync                         put everything on the disks
     POST /admin/masters?cluster=&masters=    where the masters are now, for a server that has lost all of them
 
@@ -31,6 +33,7 @@ from weedtw.http.responses import body_response, endpoint, json_response, uninte
 from weedtw.http.routes import Routes
 from weedtw.storage.changes import Change, changes_since, record_of
 from weedtw.storage.report import VolumeStat
+from weedtw.storage.soundness import damaged_keys
 from weedtw.storage.store import Store
 from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
@@ -201,6 +204,24 @@ class Admin:
         since = params(request).required_integer("since", least=0, most=2**63 - 1)
         changed: int = await uninterrupted(self.agreement.follow(volume, params(request).required("with"), since))
         return json_response(request, {"changed": changed})
+
+    @app.route("/volume/damaged", methods=["GET"])
+    @endpoint
+    async def volume_damaged(self, request: Request) -> bytes:
+        """The keys of the files that are not as they were written; all of the volume is read."""
+        volume = self.store.find(volume_of(request))
+        keys: list[int] = await self.run(damaged_keys, volume)
+        return json_response(request, {"keys": keys})
+
+    @app.route("/volume/heal", methods=["POST"])
+    @endpoint
+    async def volume_heal(self, request: Request) -> bytes:
+        """Take one damaged file from the copy of another server; nothing is done when it is not damaged here."""
+        asked = params(request)
+        volume = self.store.find(volume_of(request))
+        key = asked.required_integer("key", least=0, most=2**64 - 1)
+        healed: bool = await uninterrupted(self.agreement.heal(volume, asked.required("with"), key))
+        return json_response(request, {"healed": healed})
 
     @app.route("/sync", methods=["POST"])
     @endpoint

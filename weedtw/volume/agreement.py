@@ -12,6 +12,7 @@ volume is not vacuumed: that would forget deletions which the other copy has yet
     GET  /admin/volume/changes?volume=&since=       {"now": ns, "changes": [[key, cookie, size, crc, ns], …]}
     GET  /admin/volume/needle?volume=&key=          the record as it is in the .dat
     POST /admin/volume/agree?volume=&with=&since=   take over what is newer there: {"changed": 1}
+    POST /admin/volume/heal?volume=&key=&with=      take one damaged file from there: {"healed": true}
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from weedtw.errors import BadRequest, Damaged, PeerError, StorageError, WeedErro
 from weedtw.formats.needle import unpack
 from weedtw.http.agent import PeerAgent
 from weedtw.storage.changes import Change, changes_since, state_of
+from weedtw.storage.soundness import is_sound
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
 from weedtw.volume.contents import Run
@@ -123,6 +125,19 @@ class Agreement:
         if other not in await self.replicator.others(volume.id, volume.replication.copies):
             raise BadRequest(f"{other[:100]} has no copy of volume {volume.id}")
         return await self._follow(volume, other, since_ns)
+
+    async def heal(self, volume: Volume, other: str, key: int) -> bool:
+        """Take a needle that is damaged here from the copy at `other`; False when it is not damaged, or not there.
+
+        Raises as `follow` does.
+        """
+        if other not in await self.replicator.others(volume.id, volume.replication.copies):
+            raise BadRequest(f"{other[:100]} has no copy of volume {volume.id}")
+        generation = volume.generation
+        place = generation.needles.get(key)
+        if place is None or await self.run(is_sound, generation, key, place):
+            return False
+        return await self._take_over(volume, other, Change(key, 0, 0, 0, 0, place), Change(key, 0, 0, 0, 0))
 
     async def _follow(self, volume: Volume, other: str, since_ns: int) -> int:
         query = {"volume": volume.id, "since": since_ns}
