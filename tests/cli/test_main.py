@@ -105,6 +105,24 @@ class WordsTests(CommandCase):
         self.assertEqual((status, err.count("\n")), (2, 1))
 
 
+NEW_VOLUME = """
+import tempfile, time
+import weedtw.volume.service
+from weedtw.formats.needle import Needle
+from weedtw.formats.replication import ReplicaPlacement
+from weedtw.storage.location import DiskLocation
+from weedtw.storage.store import Store
+from weedtw.storage.volume import Volume
+with tempfile.TemporaryDirectory() as folder:
+    volume = Volume.create(folder, None, "", 1, replication=ReplicaPlacement(), clock=time.time)
+    for key in (1, 2, 3):
+        volume.write(Needle(7, key, b"some data"))
+    volume.delete(2, 7)
+    assert volume.read(1, 7).data == b"some data"
+    assert volume.info().file_count == 3
+    volume.close()"""
+
+
 class LazinessTests(SynchronousTestCase):
     """Asking for help loads neither a daemon nor a reactor; neither do the plugins before they are chosen."""
 
@@ -128,6 +146,11 @@ class LazinessTests(SynchronousTestCase):
         self.assertEqual(
             [name for name in loaded if name.split(".")[0] in {"OpenSSL", "cryptography", "service_identity"}], []
         )
+
+    def test_new_volumes_and_a_few_files_need_no_numpy(self) -> None:
+        loaded = self.loaded_after(NEW_VOLUME)
+        self.assertIn("weedtw.storage.volume", loaded)
+        self.assertEqual([name for name in loaded if name.split(".")[0] == "numpy"], [])
 
     def test_plugins(self) -> None:
         loaded = self.loaded_after("from twisted.plugins import weedtw_master, weedtw_volume, weedtw_server")

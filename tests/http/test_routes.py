@@ -1,6 +1,8 @@
 """Endpoints are answered alike before Klein is there and by Klein."""
 
+import sys
 import threading
+from collections.abc import Callable
 from unittest.mock import patch
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -134,9 +136,8 @@ class RoutesTests(SynchronousTestCase):
 
 
 class _Reactor(Clock):
-    def callInThread(self, work: object) -> None:
-        assert callable(work)
-        work()
+    def callInThread(self, work: Callable[..., object], *args: object) -> None:
+        work(*args)
 
 
 class WarmthTests(SynchronousTestCase):
@@ -144,12 +145,14 @@ class WarmthTests(SynchronousTestCase):
         imported = threading.Event()
         self.patch(routes, "_imported", imported)
         reactor = _Reactor()
-        warmth = Warmth(reactor)
+        sys.modules.pop("colorsys", None)
+        warmth = Warmth(reactor, "colorsys")
         warmth.start()
         reactor.advance(LATER / 2)
         self.assertFalse(imported.is_set())
         reactor.advance(LATER)
         self.assertTrue(imported.is_set())
+        self.assertIn("colorsys", sys.modules)
         warmth.stop()
 
     def test_not_after_the_end(self) -> None:

@@ -11,13 +11,13 @@ is a file without data.  A file consists of rows of one kind: 16 bytes (4-byte o
 17 bytes (5-byte offsets); nothing in it says which.
 """
 
+from __future__ import annotations
+
 import struct
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from weedtw.errors import Damaged
+from weedtw.formats.numeric import np, npt
 
 TOMBSTONE: Final = -1
 ALIGNMENT: Final = 8
@@ -25,9 +25,9 @@ OFFSET_WIDTHS: Final = (4, 5)
 ROW_SIZES: Final = {4: 16, 5: 17}  # by bytes of offset
 
 _ROWS: Final = {4: struct.Struct(">QIi"), 5: struct.Struct(">QIBi")}
-_DTYPES: Final = {
-    4: np.dtype([("key", ">u8"), ("low", ">u4"), ("size", ">i4")]),
-    5: np.dtype([("key", ">u8"), ("low", ">u4"), ("high", "u1"), ("size", ">i4")]),
+_COLUMNS: Final = {
+    4: [("key", ">u8"), ("low", ">u4"), ("size", ">i4")],
+    5: [("key", ">u8"), ("low", ">u4"), ("high", "u1"), ("size", ">i4")],
 }
 _GUESS_ROWS: Final = 4096
 _SMALLEST_RECORD: Final = 24
@@ -64,7 +64,7 @@ def unpack_rows(data: bytes | memoryview, offset_width: int, *, path: str = "") 
     row_size = ROW_SIZES[offset_width]
     if len(data) % row_size:
         raise Damaged(path, f"{len(data)} bytes are no whole number of index rows of {row_size}")
-    table = np.frombuffer(data, _DTYPES[offset_width])
+    table = np.frombuffer(data, np.dtype(_COLUMNS[offset_width]))
     offsets = table["low"].astype(np.int64)
     if offset_width == 5:
         offsets |= table["high"].astype(np.int64) << 32

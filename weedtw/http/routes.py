@@ -196,10 +196,11 @@ def _without_head(app: "Klein", path: str) -> None:
 
 
 class Warmth:
-    """Imports in a thread, a while after the start, what the first request for Klein would have to wait for."""
+    """Imports in a thread, a while after the start, what would have to be waited for: Klein, and `more`."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, *more: str) -> None:
         self._reactor = reactor
+        self._more = more
         self._waiting: IDelayedCall | None = None
 
     def start(self) -> None:
@@ -214,9 +215,11 @@ class Warmth:
 
     def _load(self) -> None:
         self._waiting = None
-        self._reactor.callInThread(_import)
+        self._reactor.callInThread(_import, self._more)
 
 
-def _import() -> None:
+def _import(more: Sequence[str]) -> None:
     importlib.import_module("klein")
     _imported.set()
+    for name in more:
+        importlib.import_module(name)

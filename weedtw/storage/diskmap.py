@@ -24,11 +24,11 @@ from typing import Any, Final
 
 import attrs
 import lmdb
-import numpy as np
 
 from weedtw.errors import StorageError
 from weedtw.formats.idx import ROW_SIZES, TOMBSTONE, Rows, unpack_rows
 from weedtw.formats.needle import record_length
+from weedtw.formats.numeric import np
 from weedtw.storage.fileops import DiskFile
 from weedtw.storage.mark import Mark
 from weedtw.storage.needlemap import Counters, Live, NeedleMap, Place, Recent, packed_place, unpacked_place

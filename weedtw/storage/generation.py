@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import attrs
-import numpy as np
 
 from weedtw.errors import Damaged, VolumeFull
 from weedtw.formats.idx import TOMBSTONE, Rows, max_volume_size, pack_row, unpack_rows
@@ -20,6 +19,7 @@ from weedtw.formats.needle import (
     unpack,
     unpack_header,
 )
+from weedtw.formats.numeric import np
 from weedtw.formats.superblock import SuperBlock
 from weedtw.storage.fileops import Buffer, DiskFile
 from weedtw.storage.maps import AnyMap

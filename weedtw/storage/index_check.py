@@ -6,14 +6,15 @@ pointing into the file, and a sample of them against the headers that they point
 where a crash leaves its mark, and some from everywhere, which tells an index of other data.
 """
 
+from __future__ import annotations
+
 from typing import Final
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from weedtw.formats.idx import ROW_SIZES, Rows, guess_offset_width, max_volume_size, unpack_rows
 from weedtw.formats.needle import HEADER_SIZE, unpack_header
+from weedtw.formats.numeric import np, npt
 from weedtw.storage.scan import Scanner, content_end, record_lengths
 
 _SAMPLE: Final = 32

@@ -16,14 +16,15 @@ A deleted needle keeps its place, with its size inverted (`~size`): it can still
 Beware of plain integers in `searchsorted`: numpy would convert the whole column at every call.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple, Self, TypeAlias
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
 from weedtw.formats.idx import Rows
+from weedtw.formats.numeric import np, npt
 from weedtw.storage.mark import Mark
 from weedtw.storage.scan import record_lengths
 
@@ -34,7 +35,7 @@ _SMALLEST_MERGE: Final = 1024
 _LARGEST_MERGE: Final = 65536
 _MERGE_SHARE: Final = 5  # merge when `recent` has 1/32 of what the base has
 
-Keys: TypeAlias = npt.NDArray[np.uint64]
+Keys: TypeAlias = "npt.NDArray[np.uint64]"
 Recent: TypeAlias = dict[int, int]  # key -> units << 32 | size as u32
 
 
@@ -70,7 +71,7 @@ class _Columns(NamedTuple):
 class _Layers(NamedTuple):
     recent: Recent
     merging: Recent
-    base: _Columns
+    base: _Columns | None  # None: there is nothing
 
 
 @attrs.define(eq=False)
@@ -84,9 +85,8 @@ class Snapshot:
     def live(self) -> Live:
         """All needles that were there then; the columns are the caller's.  Takes a while, and no lock."""
         if self._live is None:
-            base = self.layers.base
-            for recent in (self.layers.merging, self.layers.recent):
-                base = _merge(base, recent, self.offset_width)
+            merged = _merge(self.layers.base, self.layers.merging, self.offset_width)
+            base = _merge(merged, self.layers.recent, self.offset_width)
             offsets = base.offsets()
             there = np.flatnonzero(base.sizes >= 0)
             there = there[np.argsort(offsets[there], kind="stable")]
@@ -132,7 +132,7 @@ class Counters:
         if before is not None:
             self.deleted_bytes += before.size
 
-    def plus(self, more: Self, known: Self) -> "Counters":
+    def plus(self, more: Self, known: Self) -> Counters:
         """Counters of these rows and `more`, of which `known` are counted in both."""
         return Counters(
             self.file_count + more.file_count - known.file_count,
@@ -152,8 +152,7 @@ class NeedleMap:
         """Make an empty map for offsets of 4 or 5 bytes."""
         self.offset_width = offset_width
         self.counters = Counters()
-        nothing = np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32)
-        self._layers = _Layers({}, {}, _columns(*nothing, offset_width))
+        self._layers = _Layers({}, {}, None)
 
     @classmethod
     def from_rows(cls, rows: Rows, offset_width: int) -> Self:
@@ -189,6 +188,8 @@ class NeedleMap:
             packed = merging.get(key)
         if packed is not None:
             return unpacked_place(packed)
+        if base is None:
+            return None
         keys = base.keys
         wanted = np.uint64(key)
         index = keys.searchsorted(wanted)
@@ -200,7 +201,7 @@ class NeedleMap:
         size = int(base.sizes[index])
         return Place(units << _UNIT_SHIFT, size) if size >= 0 else Place(units << _UNIT_SHIFT, ~size, True)
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         """The map as it is now.  Call under the lock; cheap, however large the map is."""
         recent, merging, base = self._layers
         return Snapshot(_Layers(dict(recent), merging, base), self.offset_width)
@@ -213,17 +214,18 @@ class NeedleMap:
 
     def states(self) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
         """Key, offset and size (inverted when deleted) of all needles in the base columns, in the order of keys."""
-        base = self._layers.base
+        base = _merge(self._layers.base, {}, self.offset_width)
         return base.keys, base.offsets(), base.sizes
 
     def __len__(self) -> int:
         """How many needles are in the base columns, deleted ones among them."""
-        return len(self._layers.base.keys)
+        base = self._layers.base
+        return 0 if base is None else len(base.keys)
 
     @property
     def nbytes(self) -> int:
         """Memory of the base columns."""
-        return sum(column.nbytes for column in self._layers.base if column is not None)
+        return sum(column.nbytes for column in self._layers.base or () if column is not None)
 
     # -------------------------------------------------------------- changing
 
@@ -252,11 +254,11 @@ class NeedleMap:
 
     def wants_merge(self) -> bool:
         """Whether so much is in the dict that it should be merged, and no merge is under way."""
-        recent, merging, base = self._layers
+        recent, merging, _ = self._layers
         count = len(recent)
         if count < _SMALLEST_MERGE or merging:
             return False
-        return count >= min(len(base.keys) >> _MERGE_SHARE, _LARGEST_MERGE)
+        return count >= min(len(self) >> _MERGE_SHARE, _LARGEST_MERGE)
 
     def begin_merge(self, _mark: Callable[[], Mark] | None = None) -> None:
         """Under the lock: from now on what is written goes to a new dict."""
@@ -291,8 +293,10 @@ def _columns(keys: Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.i
     return _Columns(keys, (units & _SIZE_MASK).astype(np.uint32), high, sizes)
 
 
-def _merge(base: _Columns, recent: Recent, width: int) -> _Columns:
+def _merge(base: _Columns | None, recent: Recent, width: int) -> _Columns:
     """Columns that hold `base` overlaid with `recent`; `base` stays as it is."""
+    if base is None:
+        base = _columns(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), width)
     if not recent:
         return base
     items = sorted(recent.items())

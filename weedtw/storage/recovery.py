@@ -15,11 +15,11 @@ import os
 from typing import Final
 
 import attrs
-import numpy as np
 
 from weedtw.config.model import IndexKind
 from weedtw.errors import Damaged, StorageError
 from weedtw.formats.idx import ROW_SIZES, unpack_rows
+from weedtw.formats.numeric import np
 from weedtw.formats.superblock import BASE_SIZE, SuperBlock
 from weedtw.formats.vif import VolumeInfo
 from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there, write_whole
@@ -65,6 +65,18 @@ def open_files(
         raise StorageError(
             str(error.filename or files.dat), f"cannot be opened: {error.strerror or error}"
         ) from error
+
+
+def open_made(
+    files: VolumeFiles, ops: FileOps, info: VolumeInfo, superblock: SuperBlock, index: IndexKind
+) -> OpenedVolume:
+    """Open the files of a volume that has just been made, and so holds nothing; raises OSError and StorageError."""
+    dat, idx = DiskFile(ops, files.dat), DiskFile(ops, files.idx)
+    generation = Generation(dat, idx, NeedleMap(info.bytes_offset), superblock, dat.size(), 0, 0)
+    remove_maps(files, superblock.compaction_revision, keep=False)
+    if index != "memory":
+        generation.needles = load_map(index, files, idx, generation.mark())
+    return OpenedVolume(files, info, generation, [], "")
 
 
 @attrs.define

@@ -14,16 +14,16 @@ record alone tells:
     unclear    written by SeaweedFS without any of that; `recovery` decides by what the key held before
 """
 
+from __future__ import annotations
+
 import enum
 import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from weedtw.errors import Damaged
 from weedtw.formats.needle import HEADER_SIZE, Needle, masked, pack, record_length, unpack
+from weedtw.formats.numeric import np, npt
 from weedtw.storage.fileops import DiskFile
 
 ALIGNMENT: Final = 8

@@ -29,7 +29,7 @@ from weedtw.storage.groupcommit import GroupCommit
 from weedtw.storage.lifecycle import make_files, remove_made
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.needlemap import Place
-from weedtw.storage.recovery import OpenedVolume, open_files
+from weedtw.storage.recovery import OpenedVolume, open_files, open_made
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.undo import Deleted, Undo, Written, hidden_by, is_named, undo_of
 
@@ -107,28 +107,15 @@ class Volume:
         ops = ops or FileOps()
         superblock = SuperBlock(replication=replication, ttl=ttl)
         try:
-            make_files(files, ops, superblock, offset_width=offset_width, now=clock())
+            info = make_files(files, ops, superblock, offset_width=offset_width, now=clock())
+            opened = open_made(files, ops, info, superblock, index)
         except OSError as error:
             remove_made(files)
             raise StorageError(files.dat, f"the volume cannot be made: {error.strerror or error}") from error
-        try:
-            made = cls.open(
-                files,
-                clock=clock,
-                offset_width=offset_width,
-                ops=ops,
-                disk_id=disk_id,
-                disk_type=disk_type,
-                index=index,
-            )
         except StorageError:
             remove_made(files)
             raise
-        if made.read_only_reason:  # the disk did not let go on what it has just let make
-            made.drop()
-            remove_made(files)
-            raise StorageError(files.dat, f"the volume cannot be made: {made.read_only_reason}")
-        return made
+        return cls(opened, clock=clock, ops=ops, disk_id=disk_id, disk_type=disk_type, index=index)
 
     @classmethod
     def open(

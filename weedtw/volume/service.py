@@ -114,7 +114,7 @@ class VolumeService(Service):
         )
         self.notices = Notices(self.store)
         self._inventory = Inventory(self._look_at_disks, reactor)
-        self.warmth = Warmth(reactor)
+        self.warmth = Warmth(reactor, "numpy")
         self._api: Api | None = None
         self._merging: set[int] = set()  # volumes whose map is being tidied up
         self._port: Any = None  # a twisted.internet.tcp.Port
