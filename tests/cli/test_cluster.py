@@ -141,7 +141,7 @@ class WordsTests(SynchronousTestCase):
             (("remove",), "weedtw cluster remove: Missing argument 'NODE|ADDRESS'."),
             (("add", "a:1", "b:1"), "weedtw cluster add: Got unexpected extra argument (b:1)"),
             (("recover",), "weedtw cluster recover: Missing option"),
-            (("status", "--lnog"), "weedtw cluster status: No such option"),
+            (("status", "--lnog"), "weedtw cluster status: --lnog: unknown option; did you mean --long?"),
         ):
             status, out, err = self.weedtw(*words)
             self.assertEqual((status, out, err.count("\n")), (2, "", 1), words)

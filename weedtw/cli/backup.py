@@ -4,11 +4,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from weedtw.cli.folders import dir_option, held, now_ns
 from weedtw.cli.report import Report
 from weedtw.cli.session import command, invoke, masters_option, option, run
+from weedtw.cli.spelling import Count
 from weedtw.errors import BadRequest, StorageError
 from weedtw.formats.size import format_size
 
@@ -24,7 +23,7 @@ the next one. The folder can be served by a volume server, or looked into with w
 @command(_ABOUT)
 @masters_option("server")
 @dir_option("Where the copy is, or is to be.")
-@option("volume_id", "volumeId", type=click.IntRange(1), required=True, metavar="ID", help="The volume.")
+@option("volume_id", "volumeId", type=Count(1), required=True, metavar="ID", help="The volume.")
 @option("collection", "collection", default="", metavar="NAME", help="Its collection.")
 def backup(masters: str, folder: str, volume_id: int, collection: str) -> int:
     """Copy and say how much."""

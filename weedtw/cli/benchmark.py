@@ -1,14 +1,14 @@
 """`weedtw benchmark`: write many small files, read them, and say how fast that was."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
 
 from weedtw.cli.report import Report, say
-from weedtw.cli.session import command, invoke, json_option, masters_option, option, run
+from weedtw.cli.session import command, invoke, json_option, masters_option, option, run, switch
 from weedtw.errors import BadRequest, WeedError
 
 if TYPE_CHECKING:
@@ -30,29 +30,7 @@ possible, show what the servers can do."""
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command with the words behind its name; the exit status."""
-    return invoke(benchmark, "weedtw benchmark", [_spelt(word) for word in arguments])
-
-
-def _spelt(word: str) -> str:
-    """Go's `-c=16`, which click takes for `-c` with the value `=16`."""
-    return f"-{word}" if word.startswith(("-c=", "-n=")) else word
-
-
-def _switch(
-    parameter: str, name: str, text: str, *, default: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A flag that can be turned off as well, as Go has it: `-write=false`."""
-    return option(
-        parameter,
-        name,
-        type=bool,
-        is_flag=False,
-        flag_value="true",
-        default=default,
-        show_default=True,
-        metavar="true|false",
-        help=text,
-    )
+    return invoke(benchmark, "weedtw benchmark", arguments)
 
 
 @attrs.frozen
@@ -134,12 +112,12 @@ class Plan:
 )
 @option("collection", "collection", default="benchmark", show_default=True, help="Collection to write to.")
 @option("replication", "replication", default="000", show_default=True, help="Copies, such as 001.")
-@_switch("write", "write", "Write files.", default=True)
-@_switch("read", "read", "Read files.", default=True)
-@_switch("write_only", "writeOnly", "The same as --read=false.")
-@_switch("read_only", "readOnly", "The same as --write=false.")
-@_switch("in_order", "readSequentially", "Read in the order of the ids, not at random.")
-@_switch("check", "check", "Compare what is read with what was written; off for files of others.", default=True)
+@switch("write", "write", "Write files.", default=True)
+@switch("read", "read", "Read files.", default=True)
+@switch("write_only", "writeOnly", "The same as --read=false.")
+@switch("read_only", "readOnly", "The same as --write=false.")
+@switch("in_order", "readSequentially", "Read in the order of the ids, not at random.")
+@switch("check", "check", "Compare what is read with what was written; off for files of others.", default=True)
 @option(
     "delete_percent",
     "deletePercent",
@@ -152,8 +130,8 @@ class Plan:
 @option(
     "list_path", "list", default="", metavar="FILE", help="Write the ids to this file; read from it without writes."
 )
-@_switch("fsync", "fsync", "Have every file on the disk before its write is answered.")
-@_switch("cleanup", "cleanup", "Delete the collection at the end, if it was not there before.")
+@switch("fsync", "fsync", "Have every file on the disk before its write is answered.")
+@switch("cleanup", "cleanup", "Delete the collection at the end, if it was not there before.")
 @option("public", "usePublicUrl", is_flag=True, help="Address volume servers by their public addresses.")
 @json_option("Print one JSON object per phase; times in milliseconds.")
 def benchmark(masters: str, public: bool, as_json: bool, **words: Any) -> int:

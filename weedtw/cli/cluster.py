@@ -8,7 +8,7 @@ from weedtw.cli.cluster_change import add, remove, rename, transfer
 from weedtw.cli.cluster_disk import show
 from weedtw.cli.cluster_recover import recover
 from weedtw.cli.cluster_status import status
-from weedtw.cli.session import invoke
+from weedtw.cli.session import HELP_SETTINGS, invoke, version_option
 
 _ABOUT = """Look after the masters of a cluster.
 
@@ -18,7 +18,8 @@ cluster = click.Group(
     "cluster",
     help=_ABOUT,
     commands=[status, add, remove, transfer, rename, show, recover],
-    context_settings={"help_option_names": ["--help", "-help", "-h"]},
+    context_settings=HELP_SETTINGS,
+    params=[version_option()],
 )
 
 

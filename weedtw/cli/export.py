@@ -10,11 +10,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-import click
-
 from weedtw.cli.folders import carry_out, dir_option, now_ns, the_one, volume_options
 from weedtw.cli.report import Report, printable, say
 from weedtw.cli.session import command, invoke, option
+from weedtw.cli.spelling import Count
 from weedtw.errors import BadRequest, Damaged, StorageError
 from weedtw.formats.fileid import FileId
 
@@ -44,7 +43,7 @@ _TIME = "%Y-%m-%dT%H:%M:%S"
     help="Names in the tar file: {{.Id}}, {{.Key}}, {{.Name}}, {{.Ext}} and {{.Mime}} stand for what a file has.",
 )
 @option("newer", "newer", metavar="TIME", help="Only files newer than this, such as 2026-01-31T15:04:05, local time.")
-@option("limit", "limit", type=click.IntRange(1), help="So many files at most.")
+@option("limit", "limit", type=Count(0), help="So many files at most; 0 are all.")
 def export(
     folder: str,
     volume_id: int | None,

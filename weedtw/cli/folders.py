@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from weedtw.cli.report import Report
 from weedtw.cli.session import FAILED, INTERRUPTED, option
+from weedtw.cli.spelling import Count
 from weedtw.errors import BadRequest, FolderInUse, WeedError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def volume_options() -> _Decorator:
     """`--volumeId` and `--collection`."""
-    number = option("volume_id", "volumeId", type=click.IntRange(1), metavar="ID", help="Only this volume.")
+    number = option("volume_id", "volumeId", type=Count(0), metavar="ID", help="Only this volume.")
     collection = option("collection", "collection", metavar="NAME", help="Only volumes of this collection.")
     return lambda function: number(collection(function))
 
@@ -34,7 +33,7 @@ def chosen(folder: str, collection: str | None, volume_id: int | None) -> "list[
     """The volumes that are meant; raises StorageError, BadRequest."""
     from weedtw.storage.offline import volumes_in
 
-    return volumes_in(folder, collection=collection, volume_id=volume_id)
+    return volumes_in(folder, collection=collection, volume_id=volume_id or None)
 
 
 def the_one(folder: str, collection: str | None, volume_id: int | None) -> "VolumeFiles":

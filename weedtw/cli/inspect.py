@@ -10,6 +10,7 @@ import click
 from weedtw.cli.folders import carry_out, now_ns
 from weedtw.cli.report import Report, printable, say
 from weedtw.cli.session import command, invoke, json_option, option
+from weedtw.cli.spelling import Count
 from weedtw.errors import BadRequest, Damaged, StorageError
 
 _ABOUT = """Show what is in a file of a volume, one line for each record, row or fact.
@@ -21,7 +22,7 @@ Row = dict[str, object]
 
 @command(_ABOUT)
 @click.argument("path", metavar="FILE")
-@option("limit", "limit", type=click.IntRange(1), help="Show so many lines at most.")
+@option("limit", "limit", type=Count(0), help="Show so many lines at most; 0 are all.")
 @json_option("Print one JSON object a line.")
 def inspect(path: str, limit: int | None, as_json: bool) -> int:
     """Read and print."""
@@ -29,7 +30,7 @@ def inspect(path: str, limit: int | None, as_json: bool) -> int:
 
     def work() -> None:
         for number, row in enumerate(_rows(path)):
-            if limit is not None and number > limit:
+            if limit and number > limit:
                 break
             if as_json:
                 say(json.dumps(row))

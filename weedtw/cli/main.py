@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(options: list[str], command: str, arguments: list[str]) -> int:
+    if command == "help" and arguments and arguments[0].lstrip("-") == "version":
+        command = "version"
     if command == "help" and arguments:
         command, *rest = arguments
         arguments = [*(rest if command in COMMANDS else ()), "--help"]  # weedtw help cluster add

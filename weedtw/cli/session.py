@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from weedtw.cli.report import Report, drop_output
+from weedtw import __version__
+from weedtw.cli.report import Report, drop_output, printable, say
+from weedtw.cli.spelling import Switch, misuse, plain
 from weedtw.errors import StorageError, WeedError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 FILES_AT_ONCE: Final = 4
 PATIENCE: Final = 15.0  # seconds; longer than a new leader takes, shorter than a person waits for a prompt
+HELP_SETTINGS: Final = {"help_option_names": ["--help", "-help", "-h"]}
 _FAREWELL: Final = 5.0  # seconds after Ctrl-C in which what was begun may be undone
 
 T = TypeVar("T")
@@ -29,14 +32,43 @@ _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def command(about: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A click command with a help text; `-h` and `-help` ask for it too."""
-    return click.command(help=about, context_settings={"help_option_names": ["--help", "-help", "-h"]})
+    """A click command with a help text; `-h` and `-help` ask for it too, and `--version` for the version."""
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        made = click.command(help=about, context_settings=HELP_SETTINGS)(function)
+        made.params.append(version_option())
+        return made
+
+    return make
+
+
+def version_option() -> click.Option:
+    """`--version`, which every command takes."""
+
+    def tell(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            say(f"weedtw {__version__}")
+            context.exit()
+
+    return click.Option(
+        ["--version", "-version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=tell,
+        help="Print the version and end.",
+    )
 
 
 def option(parameter: str, *names: str, **settings: Any) -> _Decorator:
     """An option that may be written `--name value`, `--name=value` and, as Go has it, `-name value`."""
     spelt = [spelling for name in names for spelling in (f"--{name}", f"-{name}")]
     return click.option(*spelt, parameter, **settings)
+
+
+def switch(parameter: str, name: str, text: str, *, default: bool = False) -> _Decorator:
+    """A flag that can be turned off as well, as Go has it: `-write=false`."""
+    return option(parameter, name, type=Switch(), default=default, show_default=True, metavar="true|false", help=text)
 
 
 def masters_option(*others: str) -> _Decorator:
@@ -60,9 +92,9 @@ def json_option(text: str) -> _Decorator:
 def invoke(made: click.Command, program: str, arguments: Sequence[str]) -> int:
     """Run a click command with these words; the exit status.  A misuse is one line on standard error."""
     try:
-        status = made.main(list(arguments), prog_name=program, standalone_mode=False)
+        status = made.main(plain(arguments, made), prog_name=program, standalone_mode=False)
     except click.ClickException as error:
-        print(f"{program}: {error.format_message()} See {program} --help.", file=sys.stderr)
+        print(f"{program}: {printable(misuse(error))} See {program} --help.", file=sys.stderr)
         return error.exit_code
     return int(status or 0)
 
