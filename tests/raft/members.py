@@ -224,6 +224,10 @@ class Cluster:
         """No packets go to or from a member; connections stay as they are."""
         self.network.cut.add(member.address)
 
+    def part(self, *parts: list[Member]) -> None:
+        """No packets go from one part to another."""
+        self.network.parts[:] = [{member.address for member in part} for part in parts]
+
     def mend(self) -> None:
         """Everything can be reached again."""
         self.network.mend()

@@ -119,6 +119,7 @@ class Network:
         self.silent: set[str] = set()  # addresses whose host does not answer at all
         self.deaf: set[str] = set()  # addresses whose process stands still: connections are taken, nothing is read
         self.cut: set[str] = set()  # addresses that no packet reaches or leaves
+        self.parts: list[set[str]] = []  # no packet passes between two of these
         self.ends: list[End] = []  # two for each open connection
         self.dialled: list[tuple[str, str]] = []  # (from, to) of every attempt
 
@@ -131,7 +132,11 @@ class Network:
 
     def is_deaf(self, end: End) -> bool:
         """Whether bytes for this end lie around unread, or on their way."""
-        return self.owner(end) in self.deaf or self.owner(end) in self.cut or end.peer.host in self.cut
+        return self.owner(end) in self.deaf or self.is_cut(self.owner(end), end.peer.host)
+
+    def is_cut(self, one: str, other: str) -> bool:
+        """Whether packets between two addresses are lost."""
+        return bool({one, other} & self.cut) or len([part for part in self.parts if {one, other} & part]) > 1
 
     def owner(self, end: End) -> str:
         return end.other.peer.host
@@ -145,6 +150,7 @@ class Network:
     def mend(self) -> None:
         """Packets go everywhere again, those that were lost too: TCP sends them once more."""
         self.cut.clear()
+        self.parts.clear()
         for end in self.ends:
             self.later(end._deliver)
 
@@ -188,7 +194,7 @@ class Endpoint:
         network = self.network
         network.dialled.append((self.origin, self.address))
         attempt: Deferred[IProtocol] = Deferred()
-        if self.address in network.silent or {self.origin, self.address} & network.cut:
+        if self.address in network.silent or network.is_cut(self.origin, self.address):
             network.clock.callLater(CONNECT_TIMEOUT, self._time_out, attempt)
         else:
             network.later(self._answer, protocolFactory, attempt)

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
     from tests.sim.process import Process
 
-ELECTION_TIMEOUTS = 5  # within which there must be a leader; the longest timeout is twice `Settings.election`
+LEADERLESS = 3  # election timeouts at most; the longest timeout is twice `Settings.election`
+ELECTION_TIMEOUTS = 5  # within which all else must come about, a change of leader included
 FRESH_WRITES = 3
 
 
@@ -43,7 +44,7 @@ class Recovery:
 
     def _works_again(self) -> None:
         self._asked, self._token = None, None
-        self._await("a leader within 5 election timeouts", self._has_leader, ELECTION_TIMEOUTS)
+        self._await("a leader within 3 election timeouts", self._has_leader, LEADERLESS)
         backlog = self._backlog()
         self._await("proposals are served", self._takes_writes, ELECTION_TIMEOUTS + backlog)
         self._await("all members apply everything", self._is_applied_everywhere, ELECTION_TIMEOUTS + 2 * backlog)
@@ -201,7 +202,7 @@ class Recovery:
         began = cluster.schedule.now
         self.lame = leader
         leader.die("crash")
-        self._await("a dead leader is replaced", lambda: self.leader() is not None, ELECTION_TIMEOUTS)
+        self._await("a dead leader is replaced", lambda: self.leader() is not None, LEADERLESS)
         soon = cluster.schedule.now - began < cluster.plan.election
         how = "refused" if cluster.plan.quick_election else "silent"
         cluster.counts[f"dead leader ({how}) replaced {'before' if soon else 'after'} an election timeout"] += 1
