@@ -259,3 +259,11 @@ async def test_a_cluster_that_can_take_nothing_now_is_unavailable(cluster: "Clus
         volume.faults.append(lambda _: cluster.no(503, "starting", **{"Retry-After": "1"}))
     with pytest.raises(Unavailable, match="starting"):
         await cluster.client(patience=0.5).upload(b"x")
+
+
+@ensureDeferred
+async def test_a_file_object_that_cannot_be_read_any_more_is_an_error(cluster: "Cluster") -> None:
+    file = io.BytesIO(CONTENT * 20)
+    with pytest.raises(StorageError, match="the file: I/O operation on closed file"):
+        await cluster.client().upload(file, progress=lambda _: file.close())
+    assert cluster.files == {}

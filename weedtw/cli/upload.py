@@ -1,15 +1,16 @@
-"""`weedtw upload`: store files, whole folders if wanted, the large ones in chunks."""
+"""`weedtw upload`: store files, whole folders if wanted, or standard input; what is large goes in chunks."""
 
 import fnmatch
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from weedtw.cli.report import Report
 from weedtw.cli.session import command, in_order, invoke, json_option, masters_option, option, run
-from weedtw.errors import WeedError
+from weedtw.errors import StorageError, WeedError
 from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ _MB = 1024 * 1024
 _ABOUT = """Store files and print their ids.
 
 Each FILE is stored under an id of its own. A file larger than --maxMB is stored in chunks, and the id printed
-is that of the whole. With --dir, all files under a folder are stored, those whose names match --include."""
+is that of the whole. With --dir, all files under a folder are stored, those whose names match --include. The
+FILE - is standard input: it may be a pipe, is stored as it comes in, and under no name unless --name gives one."""
+_INPUT = "-"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     metavar="PATTERN",
     help="With --dir: only names like this, such as '*.pdf'; may be given more than once.",
 )
+@option("name", "name", default="", help="For standard input: the name to store it under.")
 @option("data_center", "dataCenter", default="", help="Data center for the first copy.")
 @option("public", "usePublicUrl", is_flag=True, help="Address volume servers by their public addresses.")
 @json_option("Print one JSON object per file: fileName, url, fid, size.")
@@ -62,6 +66,7 @@ def upload(
     max_mb: int,
     folder: str,
     include: tuple[str, ...],
+    name: str,
     data_center: str,
     public: bool,
     as_json: bool,
@@ -71,6 +76,10 @@ def upload(
         raise click.UsageError("Name at least one FILE, or a folder with --dir.")
     if include and not folder:
         raise click.UsageError("--include goes with --dir.")
+    if files.count(_INPUT) > 1:
+        raise click.UsageError("Standard input can be stored once.")
+    if name and _INPUT not in files:
+        raise click.UsageError("--name goes with the FILE -, which is standard input; other files have a name.")
     from weedtw.client import Placement
 
     report = Report("weedtw upload", as_json)
@@ -81,7 +90,8 @@ def upload(
 
     async def work(client: "Client", report: Report) -> None:
         async def store(path: str) -> Callable[[], None]:
-            return await _store(client, report, path, placement, max_mb * _MB)
+            called = name if path == _INPUT else os.path.basename(path)
+            return await _store(client, report, path, called, placement, max_mb * _MB)
 
         await in_order(_paths(files, folder, include, report), store)
 
@@ -89,27 +99,38 @@ def upload(
 
 
 async def _store(
-    client: "Client", report: Report, path: str, placement: "Placement", max_bytes: int
+    client: "Client", report: Report, path: str, name: str, placement: "Placement", max_bytes: int
 ) -> Callable[[], None]:
     """Store one file; return what shows the outcome."""
-    name = os.path.basename(path)
-    bar = report.bar(name, _size(path))
+    subject = "standard input" if path == _INPUT else path
+    bar = report.bar(name or subject, None if path == _INPUT else _size(path))
     try:
-        stored = await client.upload(path, placement=placement, max_bytes=max_bytes, progress=bar.moved)
+        content = _standard_input() if path == _INPUT else path
+        stored = await client.upload(content, name=name, placement=placement, max_bytes=max_bytes, progress=bar.moved)
     except WeedError as error:
         said = str(error)
-        return lambda: report.failed(path, said, fileName=name)
+        return lambda: report.failed(subject, said, fileName=name)
     finally:
         bar.close()
     url = f"{stored.url}/{stored.fid}"
     chunks = f", {len(stored.chunks)} chunks" if stored.chunks else ""
     return lambda: report.result(
-        f"{stored.fid}  http://{url}  {name}  ({format_size(stored.size)}{chunks})",
+        f"{stored.fid}  http://{url}  {name or _INPUT}  ({format_size(stored.size)}{chunks})",
         fileName=name,
         url=url,
         fid=str(stored.fid),
         size=stored.size,
     )
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input without a buffer: a thread that waits in one keeps the interpreter from ending in good order."""
+    if sys.stdin is None:  # it was closed, and its number stands for something of ours by now
+        raise StorageError("standard input", "is closed")
+    try:
+        return open(0, "rb", buffering=0, closefd=False)
+    except OSError as error:
+        raise StorageError("standard input", error.strerror or str(error)) from error
 
 
 def _size(path: str) -> int | None:

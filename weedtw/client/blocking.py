@@ -100,9 +100,11 @@ class BlockingClient:
         """Return a file's content as an iterator: the bytes from `start` up to, without, `stop` (None: the end)."""
         return BlockingReading(self._client.open(fid, start, stop), self._wait)
 
-    def download(self, fid: FileId | str, folder: str, *, overwrite: bool = False) -> tuple[str, FileInfo]:
-        """Save a file in `folder` under its stored name; return the path and what it is."""
-        return self._wait(lambda: self._client.download(fid, folder, overwrite=overwrite))
+    def download(
+        self, fid: FileId | str, folder: str, *, name: str = "", overwrite: bool = False
+    ) -> tuple[str, FileInfo]:
+        """Save a file in `folder` under its stored name, or another; return the path and what it is."""
+        return self._wait(lambda: self._client.download(fid, folder, name=name, overwrite=overwrite))
 
     def delete(self, fid: FileId | str) -> int:
         """Delete a file from all its copies; return the size the server names, in bytes."""

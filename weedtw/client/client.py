@@ -158,22 +158,24 @@ class Client:
         fid: FileId | str,
         folder: str,
         *,
+        name: str = "",
         overwrite: bool = False,
         begin: Callable[[FileInfo], None] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[str, FileInfo]:
         """Save a file in `folder` under a safe form of its stored name, or its id; return the path and what it is.
 
-        The name appears when the file is complete and on disk, never before.  Raises StorageError when the name is
-        taken, unless `overwrite`, and when the disk does not take the content.
+        `name` is another name for it there, which is taken as it is.  It appears when the file is complete and on
+        disk, never before.  Raises StorageError when the name is taken, unless `overwrite`, and when the disk does
+        not take the content.
         """
         parsed = _parsed(fid)
         saving: Saving | None = None
 
         def open_file(info: FileInfo) -> None:
             nonlocal saving
-            name = safe_name(info.name, str(parsed))
-            saving = Saving.create(folder, name, self._reactor, overwrite=overwrite)
+            called = name or safe_name(info.name, str(parsed))
+            saving = Saving.create(folder, called, self._reactor, overwrite=overwrite)
             if begin is not None:
                 begin(info)
 

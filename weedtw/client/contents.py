@@ -2,6 +2,7 @@
 
 import io
 import os
+import select
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
@@ -62,7 +63,11 @@ def stream_of(content: Content, errands: Callable[[], Errands]) -> AsyncIterator
         return None
     read = getattr(content, "read", None)
     if read is not None:
-        return None if _can_be_sought_in(content) else Pulled(iter(partial(_read, read), b""), errands())
+        if _can_be_sought_in(content):
+            return None
+        if isinstance(content, io.BufferedReader) and isinstance(content.raw, io.FileIO):
+            read = partial(_read_when_ready, content)
+        return Pulled(iter(partial(_read, read), b""), errands())
     if isinstance(content, AsyncIterable):
         return aiter(content)
     if isinstance(content, Iterable):
@@ -116,6 +121,14 @@ def _read(read: Callable[[int], Any]) -> Any:
     if piece is None:
         raise BlockingIOError(0, "it does not wait for what is not there yet: make it blocking")
     return piece
+
+
+def _read_when_ready(file: io.BufferedReader, count: int) -> bytes:
+    """Wait outside of the buffer: a thread that waits in standard input's makes the interpreter abort as it ends."""
+    ready = select.poll()
+    ready.register(file.fileno(), select.POLLIN)
+    ready.poll()
+    return file.read1(count)
 
 
 def _nothing() -> None:

@@ -116,9 +116,12 @@ class ObjectSource:
         return cls(name, end - start, file, start, reactor)
 
     async def read(self, offset: int, count: int) -> bytes:
-        """Seek and read in a thread, one reader at a time."""
+        """Seek and read in a thread, one reader at a time; raises StorageError when it cannot be read."""
         pool = self._reactor.getThreadPool()
-        data: bytes = await deferToThreadPool(self._reactor, pool, self._read, offset, count)
+        try:
+            data: bytes = await deferToThreadPool(self._reactor, pool, self._read, offset, count)
+        except (OSError, ValueError) as error:  # ValueError: it was closed meanwhile
+            raise StorageError(self.name or "the file", getattr(error, "strerror", None) or str(error)) from error
         return data
 
     def close(self) -> None:
