@@ -117,7 +117,7 @@ class ValueTests(SynchronousTestCase):
             "-port=8081 -ip=h -publicUrl=p:80 -dir=/1,/2 -max=7,20 -disk=ssd,hdd -dir.idx=/i -minFreeSpace=10GiB "
             "-mserver=self:1,other:2,self:1 -dataCenter=dc1 -rack=r1 -readMode=redirect -fileSizeLimitMB=9 -fsync "
             "-offsetBytes=5 -idleTimeout=1m -concurrentUploadLimitMB=3 -concurrentDownloadLimitMB=4 -index=memory "
-            "-whiteList=::1 -pulseSeconds=500ms"
+            "-hotCacheMB=5 -whiteList=::1 -pulseSeconds=500ms"
         )
         self.assertEqual(
             made,
@@ -139,6 +139,7 @@ class ValueTests(SynchronousTestCase):
                 idle_timeout=60.0,
                 concurrent_upload_limit_mb=3,
                 concurrent_download_limit_mb=4,
+                hot_cache_mb=5,
                 pulse_seconds=0.5,
             ),
         )

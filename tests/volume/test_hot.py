@@ -14,6 +14,8 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from weedtw.storage.glance import glance
+from weedtw.storage.vacuum import compact
+from weedtw.volume.ready import Ready
 from weedtw.volume.service import VolumeService
 
 reactor: Any = installed_reactor
@@ -225,12 +227,47 @@ async def test_reading_the_same_file_on_both_ways(server: VolumeService, cluster
     for path, name, kind, body in files:
         assert (await cluster.post(server, path, body, name, kind)).status == 201
     date = re.compile(rb"(?<=\r\nDate: )[^\r]*")
-    for path, *_ in files:
+    for path, *_ in files * 3:  # from the third time on they are kept ready
         for method in ("GET", "HEAD"):
             for lines in READERS:
                 hot = await talk(server, request(method, path, *lines) + LAST)
                 slow = await talk(server, request(method, path, "X-Weedtw-Path: klein", *lines) + LAST)
                 assert date.sub(b"", hot) == date.sub(b"", slow)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_kept_ready_is_what_is_there(server: VolumeService, cluster: Any) -> None:
+    assert server._site is not None
+    hot: Any = server._site.hot
+    ready: Ready = hot.answer.__self__.reads.ready
+
+    async def read(path: str, *lines: str) -> tuple[int, bytes]:
+        answers = [await talk(server, request("GET", path, *lines) + LAST) for _ in range(3)]
+        assert len({_TIMES.sub(b"", answer) for answer in answers}) == 1
+        head, _, rest = answers[0].partition(b"\r\n\r\n")
+        return int(head[9:12]), rest.partition(b"HTTP/1.1 200 OK")[0]
+
+    await cluster.put(server, "/3,010a0b0c0d", RANDOM)
+    await cluster.put(server, "/3,020a0b0c0d", b"other")
+    assert await read("/3,010a0b0c0d") == (200, RANDOM)
+    kept = ready.size
+    assert len(RANDOM) < kept < 2 * len(RANDOM)
+    assert (await read("/3,010a0b0c0e"))[0] == 404  # another cookie
+    assert await read("/3,010a0b0c0d") == (200, RANDOM)
+    await cluster.put(server, "/3,010a0b0c0d", RANDOM[::-1])
+    assert await read("/3,010a0b0c0d") == (200, RANDOM[::-1])
+    assert ready.size == kept
+    assert await read("/3,020a0b0c0d") == (200, b"other")
+
+    compact(server.store.find(3)).commit()
+    assert await read("/3,010a0b0c0d") == (200, RANDOM[::-1])
+    await cluster.delete(server, "/3,010a0b0c0d")
+    assert (await read("/3,010a0b0c0d"))[0] == 404
+
+    await cluster.post(server, "/3,030a0b0c0d", TEXT, "a.txt", "text/plain")  # it is stored compressed
+    status, packed = await read("/3,030a0b0c0d", "Accept-Encoding: gzip")
+    assert (status, gzip.decompress(packed)) == (200, TEXT)
+    assert await read("/3,030a0b0c0d") == (200, TEXT)
 
 
 @pytest_twisted.ensureDeferred

@@ -165,6 +165,7 @@ def _volume(values: Values, ip: str) -> VolumeConfig:
         idle_timeout=values["idleTimeout"],
         concurrent_upload_limit_mb=values["concurrentUploadLimitMB"],
         concurrent_download_limit_mb=values["concurrentDownloadLimitMB"],
+        hot_cache_mb=values["hotCacheMB"],
         pulse_seconds=values["pulseSeconds"],
         metrics_port=values["metricsPort"],
         metrics_bind=values["metricsIp"] or "",

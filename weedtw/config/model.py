@@ -121,6 +121,7 @@ class VolumeConfig:
     idle_timeout: float = 30.0
     concurrent_upload_limit_mb: int = 0  # 0: no limit
     concurrent_download_limit_mb: int = 0  # 0: no limit
+    hot_cache_mb: int = 64  # of small files kept ready to be sent; 0: none
     security: SecurityConfig = NO_SECURITY
     pulse_seconds: float = 5.0
     metrics_port: int = 0  # another port for /metrics; 0: none

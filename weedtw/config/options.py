@@ -143,6 +143,7 @@ VOLUME_OPTIONS = (
     Option("idleTimeout", kinds.duration(1, 86400), "30", "seconds after which an idle connection is closed"),
     Option("concurrentUploadLimitMB", kinds.integer(0, 1 << 30), "0", "most megabytes coming in at a time; 0: any"),
     Option("concurrentDownloadLimitMB", kinds.integer(0, 1 << 30), "0", "most megabytes going out at a time; 0: any"),
+    Option("hotCacheMB", kinds.integer(0, 1 << 20), "64", "megabytes of small files kept ready to be sent; 0: none"),
     Option("pulseSeconds", kinds.duration(0.1, 3600), "5", "time between two heartbeats"),
 )
 

@@ -3,6 +3,7 @@
 Reading needs no lock.  Whoever appends holds the volume's lock.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final
 
@@ -53,6 +54,7 @@ class Generation:
     dat_size: int
     idx_size: int
     last_append_at_ns: int
+    serial: int = attrs.field(factory=itertools.count().__next__, init=False)  # of all generations of this process
     is_plain: bool = attrs.field(init=False)  # of the version that is written now, and no file expires
 
     def __attrs_post_init__(self) -> None:

@@ -16,6 +16,8 @@ from typing import Final, NamedTuple
 from crc32c import crc32c
 
 from weedtw.formats.needle import CURRENT_VERSION, record_length
+from weedtw.storage.generation import Generation
+from weedtw.storage.needlemap import Place
 from weedtw.storage.volume import Volume
 
 _PREFIX: Final = struct.Struct(">IQiI")  # cookie, key, size, data_size
@@ -36,10 +38,13 @@ class Glimpse(NamedTuple):
 def glance(volume: Volume, key: int, cookie: int, most: int) -> Glimpse | None:
     """The file, checked, if it can be had at once and its record has at most `most` bytes; raises StorageError."""
     generation = volume.generation
-    if not generation.is_plain:
-        return None
     place = generation.needles.find(key)
-    if place is None or place.deleted or not 5 < place.size <= most:
+    return None if place is None else glance_at(generation, place, key, cookie, most)
+
+
+def glance_at(generation: Generation, place: Place, key: int, cookie: int, most: int) -> Glimpse | None:
+    """The same of a file whose place is known already."""
+    if place.deleted or not 5 < place.size <= most or not generation.is_plain:
         return None
     try:
         record = generation.dat.read_cached(record_length(place.size, CURRENT_VERSION), place.offset)

@@ -16,8 +16,9 @@ from weedtw.http.head import END
 from weedtw.http.hot import Meaning
 from weedtw.http.ranges import parse_ranges
 from weedtw.http.requests import SERVER, Params
-from weedtw.storage.glance import Glimpse, glance
+from weedtw.storage.glance import Glimpse, glance_at
 from weedtw.storage.volume import Volume
+from weedtw.volume.ready import Kept, Ready
 from weedtw.volume.record import STREAM_FROM, open_cached
 from weedtw.volume.represent import Representer
 from weedtw.volume.serving import LAST_DATE, Server, common_headers, describing_headers
@@ -51,6 +52,7 @@ class HotReads:
     representer: Representer
     server: Server
     date: Callable[[], bytes]
+    ready: Ready
     _templates: dict[tuple[bytes, bytes | None], Template | None] = attrs.field(factory=dict, init=False)
     _times: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
     _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and the head up to behind it
@@ -62,7 +64,24 @@ class HotReads:
 
         The request has no header lines with an effect but PARTICULAR.
         """
-        seen = glance(volume, key, cookie, STREAM_FROM)
+        generation = volume.generation
+        place = generation.needles.find(key)
+        if place is None:
+            return None
+        is_simple = with_body and not meaning.names
+        name = generation.serial, key, extension
+        if is_simple:
+            kept = self.ready.get(name)
+            if (
+                kept is not None
+                and kept.offset == place.offset
+                and kept.cookie == cookie
+                and not place.deleted
+                and (meaning.takes_gzip or not kept.needs_gzip)
+                and self._may_send(kept.length)
+            ):
+                return self._begin() + kept.rest
+        seen = glance_at(generation, place, key, cookie, STREAM_FROM)
         if seen is None:
             return None
         data, known, checksum = seen
@@ -83,14 +102,21 @@ class HotReads:
             return None
         if meaning.names:
             return self._particular(seen, template, time, meaning.fields, with_body)
+        head = b"%b%08x%b%b%b%d\r\n\r\n" % (
+            *(template.before_tag, checksum, template.before_time, time, template.before_length, length),
+        )
+        if not is_simple:
+            return self._begin() + head
+        rest = b"".join((head, data))
+        self.ready.offer(name, Kept(place.offset, cookie, bool(known[0] & _GZIPPED), length, rest))
+        return self._begin() + rest
+
+    def _begin(self) -> bytes:
+        """An answer up to the Date line."""
         date = self.date()
         if self._start[0] is not date:
             self._start = date, b"HTTP/1.1 200 OK" + _DATED + date
-        head = b"%b%b%08x%b%b%b%d\r\n\r\n" % (
-            *(self._start[1], template.before_tag, checksum, template.before_time, time),
-            *(template.before_length, length),
-        )
-        return b"".join((head, data)) if with_body else head
+        return self._start[1]
 
     def _particular(
         self, seen: Glimpse, template: Template, time: bytes, fields: Mapping[bytes, str], with_body: bool

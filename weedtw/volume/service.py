@@ -62,6 +62,7 @@ from weedtw.volume.metrics import HOT_WIDTH, happened, kind_of, of_masters, stor
 from weedtw.volume.needles import Needles
 from weedtw.volume.notices import Notices
 from weedtw.volume.proxy import Proxy
+from weedtw.volume.ready import Ready
 from weedtw.volume.replicate import Replicator
 from weedtw.volume.represent import Representer, Reshaper
 from weedtw.volume.serving import Server
@@ -238,7 +239,7 @@ class VolumeService(Service):
         assert api.needles.brisk is not None
         return HotFiles(
             store=self.store,
-            reads=HotReads(api.representer, api.server, site.date),
+            reads=HotReads(api.representer, api.server, site.date, Ready(self.config.hot_cache_mb << 20)),
             writes=HotWrites(api.needles.brisk, api.needles, site.date),
             deletes=HotDeletes(api.needles, site.date),
             guarded=bool(self.white_list.networks) or self.tokens.guard_writes,
