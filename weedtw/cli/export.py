@@ -19,12 +19,12 @@ from weedtw.formats.fileid import FileId
 
 if TYPE_CHECKING:
     from weedtw.formats.needle import Needle
-    from weedtw.storage.offline import Contents
+    from weedtw.storage.contents import Contents, Entry
 
 _ABOUT = """List the files of a volume, or write them to a tar file.
 
 Nothing is changed, and the volume server may run. A file that is damaged is told of and left out, and the exit status
-is 1 then."""
+is 1 then. With --deleted, files that were deleted or overwritten and are in the data still are listed too."""
 
 _FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 _FIELDS = ("Id", "Key", "Name", "Ext", "Mime")
@@ -42,6 +42,9 @@ _TIME = "%Y-%m-%dT%H:%M:%S"
     show_default=True,
     help="Names in the tar file: {{.Id}}, {{.Key}}, {{.Name}}, {{.Ext}} and {{.Mime}} stand for what a file has.",
 )
+@option(
+    "deleted", "deleted", is_flag=True, help="List what was deleted or overwritten, too; never put into a tar file."
+)
 @option("newer", "newer", metavar="TIME", help="Only files newer than this, such as 2026-01-31T15:04:05, local time.")
 @option("limit", "limit", type=Count(0), help="So many files at most; 0 are all.")
 def export(
@@ -50,6 +53,7 @@ def export(
     collection: str | None,
     output: str | None,
     pattern: str,
+    deleted: bool,
     newer: str | None,
     limit: int | None,
 ) -> int:
@@ -57,17 +61,20 @@ def export(
     report = Report("weedtw export", bars=output not in {None, "-"})
 
     def work() -> None:
-        from weedtw.storage.offline import Contents
+        from weedtw.storage.contents import Contents
 
+        if deleted and output is not None:
+            report.warn("--deleted", "has no effect with -o: only files that are there are put into a tar file")
         since, names = _since(newer), _Names(pattern)
         contents = Contents.open(the_one(folder, collection, volume_id), now_ns=now_ns())
-        files = _wanted(report, contents, since, limit)
+        entries = contents.with_deleted() if deleted and output is None else iter(contents)
+        wanted = _wanted(report, contents, entries, since, limit)
         if output is None:
-            for needle, name in ((needle, names.of(contents, needle)) for needle in files):
-                size = len(needle.data)
-                say(printable(f"{_fid(contents, needle)}  {size}  {name}"))
+            for needle, fate in wanted:
+                name = names.of(contents, needle) + (f"  ({fate})" if fate else "")
+                say(printable(f"{_fid(contents, needle)}  {len(needle.data)}  {name}"))
         else:
-            _write(report, output, contents, names, files)
+            _write(report, output, contents, names, (needle for needle, _ in wanted))
 
     return carry_out(report, work)
 
@@ -96,7 +103,7 @@ class _Names:
         name = needle.name.decode("utf-8", "replace")
         mime = needle.mime.decode("utf-8", "replace")
         fields = {
-            "Id": str(needle.key),
+            "Id": f"{needle.key:x}",
             "Key": _fid(contents, needle),
             "Name": name,
             "Ext": "" if os.path.splitext(name)[1] else _extension(mime),
@@ -117,14 +124,17 @@ def _extension(mime: str) -> str:
     return mimetypes.guess_extension(mime.partition(";")[0]) or ""
 
 
-def _wanted(report: Report, contents: "Contents", since: float, limit: int | None) -> "Iterator[Needle]":
+def _wanted(
+    report: Report, contents: "Contents", entries: "Iterator[Entry]", since: float, limit: int | None
+) -> "Iterator[tuple[Needle, str]]":
+    """The files to show; one that does not say when it was stored may be newer than anything."""
     count = 0
-    for offset, needle in contents:
-        if isinstance(needle, Damaged):
-            report.failed(f"{contents.files.dat} at {offset}", needle.reason)
-        elif (needle.last_modified or 0) >= since:
+    for entry in entries:
+        if isinstance(entry.needle, Damaged):
+            report.failed(f"{contents.files.dat} at {entry.offset}", entry.needle.reason)
+        elif entry.needle.last_modified is None or entry.needle.last_modified >= since:
             count += 1
-            yield needle
+            yield entry.needle, entry.fate
             if count == limit:
                 return
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,32 @@ def chosen(folder: str, collection: str | None, volume_id: int | None) -> "list[
     """The volumes that are meant; raises StorageError, BadRequest."""
     from weedtw.storage.offline import volumes_in
 
+    if folder.endswith(".dat") and os.path.isfile(folder):
+        return _of_file(folder)
     return volumes_in(folder, collection=collection, volume_id=volume_id or None)
+
+
+def _of_file(path: str) -> "list[VolumeFiles]":
+    from weedtw.storage.names import VolumeFiles, volume_of
+
+    named = volume_of(os.path.basename(path))
+    if named is None:
+        raise BadRequest(f"{path}: not the name of a volume's data, such as 3.dat or pictures_3.dat")
+    folder = os.path.dirname(path) or "."
+    return [VolumeFiles(folder, folder, *named)]
+
+
+def miss_nothing(report: Report, folder: str, volumes: "Sequence[VolumeFiles]") -> None:
+    """Say so when there are indexes without data in a folder, or nothing at all."""
+    from weedtw.storage.offline import without_data
+
+    if not os.path.isdir(folder):
+        return
+    alone = without_data(folder)
+    for path in alone:
+        report.failed(path, "the data is missing: there is no .dat file beside it")
+    if not volumes and not alone:
+        report.warn(folder, "there are no volumes here (no .dat files)")
 
 
 def the_one(folder: str, collection: str | None, volume_id: int | None) -> "VolumeFiles":
@@ -41,7 +66,8 @@ def the_one(folder: str, collection: str | None, volume_id: int | None) -> "Volu
     found = chosen(folder, collection, volume_id)
     if len(found) != 1:
         there = ", ".join(files.base for files in found) or "none"
-        raise BadRequest(f"{folder}: one volume is to be named with --volumeId; there are {there}")
+        more = f"name one with --volumeId{' and --collection' if volume_id else ''}"
+        raise BadRequest(f"{folder}: {more}; the volumes here: {there}")
     return found[0]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from weedtw.cli.folders import carry_out, chosen, is_served, now_ns, volume_options
+from weedtw.cli.folders import carry_out, chosen, is_served, miss_nothing, now_ns, volume_options
 from weedtw.cli.report import Report, printable, say, table, wide_console
 from weedtw.cli.session import command, invoke, json_option
 from weedtw.formats.size import format_size
@@ -29,7 +29,7 @@ _AT_ONCE = 4
 
 
 @command(_ABOUT)
-@click.argument("folder", default=".", metavar="[FOLDER]")
+@click.argument("folder", default=".", metavar="[FOLDER|FILE.dat]")
 @volume_options()
 @json_option("Print everything as one JSON object.")
 def verify(folder: str, volume_id: int | None, collection: str | None, as_json: bool) -> int:
@@ -38,6 +38,8 @@ def verify(folder: str, volume_id: int | None, collection: str | None, as_json: 
 
     def work() -> None:
         volumes = chosen(folder, collection, volume_id)
+        if not (collection or volume_id):
+            miss_nothing(report, folder, volumes)
         if served := is_served(folder):
             report.warn(folder, f"{served}; what is being written now may look like damage")
         found = _audit_all(report, volumes)
@@ -83,10 +85,15 @@ def show(report: Report, found: "Sequence[Audited]") -> None:
     )
     table(wide_console(), "Volumes", _COLUMNS, rows)
     for one in found:
-        for finding in one.findings:
-            say(printable(str(finding)))
-        if one.untold:
-            say(f"{one.files.base}: and {one.untold} more")
+        show_findings(one)
+
+
+def show_findings(found: "Audited") -> None:
+    """Print what is wrong with one volume, a line each."""
+    for finding in found.findings:
+        say(printable(str(finding)))
+    if found.untold:
+        say(f"{found.files.base}: and {found.untold} more")
 
 
 def _as_json(one: "Audited") -> dict[str, object]:

@@ -5,6 +5,7 @@ out of space, or dies at the call of its choice.  The methods are the system cal
 OSError as those do.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -190,11 +191,31 @@ class DiskFile:
 def write_whole(ops: FileOps, path: str, content: bytes) -> None:
     """Put a file with that content at `path`, durable, never a part of it: beside it first, then renamed."""
     beside = path + ".tmp"
-    made = DiskFile(ops, beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    made.write([content], 0)
-    made.sync()
-    ops.rename(beside, path)
+    write_beside(ops, beside, content)
+    try:
+        ops.rename(beside, path)
+    except OSError:
+        remove_quietly(ops, beside)
+        raise
     ops.sync_folder(os.path.dirname(path) or ".")
+
+
+def write_beside(ops: FileOps, path: str, content: Buffer) -> DiskFile:
+    """Make a file with that content and put it on the disk; nothing is left of it when that fails."""
+    made = DiskFile(ops, path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        made.write([content], 0)
+        made.sync()
+    except OSError:
+        remove_quietly(ops, path)
+        raise
+    return made
+
+
+def remove_quietly(ops: FileOps, path: str) -> None:
+    """Remove what was begun, where another error is about to be told; that it could not be is not told besides."""
+    with contextlib.suppress(OSError):
+        remove_if_there(ops, path)
 
 
 def remove_if_there(ops: FileOps, path: str) -> bool:

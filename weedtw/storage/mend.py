@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 
-from weedtw.storage.fileops import DiskFile, FileOps, remove_if_there
+from weedtw.storage.fileops import DiskFile, FileOps, remove_quietly, write_beside
 from weedtw.storage.names import VolumeFiles, free_cut_name
 from weedtw.storage.report import Repair
 
@@ -66,19 +66,31 @@ class Mender:
         """Put a new index in the place of the old, which is kept, and return it opened."""
         path = self.files.idx
         beside = path + ".tmp"
-        made = DiskFile(self.ops, beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-        made.write([rows], 0)
-        made.sync()
-        kept = ""
-        if os.path.exists(path):
-            kept = free_cut_name(path)
-            self.ops.rename(path, kept)
-        self.ops.rename(beside, path)
+        made = write_beside(self.ops, beside, rows)
+        try:
+            kept = self._exchange(beside, path)
+        except OSError:
+            remove_quietly(self.ops, beside)
+            raise
         self.ops.sync_folder(self.files.idx_folder)
         made.path = path
         text = f"rebuilt the index from the data, {count} rows: {reason}"
         self._note(Repair("index-rebuilt", path, text, len(rows), count, kept))
         return made
+
+    def _exchange(self, beside: str, path: str) -> str:
+        """Put a file in the place of another, and return where that is now; both stay where they are on an error."""
+        kept = ""
+        if os.path.exists(path):
+            kept = free_cut_name(path)
+            self.ops.rename(path, kept)
+        try:
+            self.ops.rename(beside, path)
+        except OSError:
+            if kept:
+                self.ops.rename(kept, path)
+            raise
+        return kept
 
     def keep(self, file: DiskFile, start: int, end: int) -> str:
         """Copy a piece of a file beside it and return the copy's path."""
@@ -90,7 +102,7 @@ class Mender:
             copy.sync()
             self.ops.sync_folder(os.path.dirname(path) or ".")
         except OSError:
-            remove_if_there(self.ops, path)
+            remove_quietly(self.ops, path)
             raise
         return path
 

@@ -1,22 +1,20 @@
-"""Work on volumes that no server has open: an index made anew, a vacuum, and what files are in them."""
+"""Work on volumes that no server has open: an index made anew, and a vacuum."""
 
 import os
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from weedtw.errors import BadRequest, Damaged, StorageError
-from weedtw.formats.idx import ROW_SIZES, guess_offset_width, unpack_rows
-from weedtw.formats.needle import Needle, record_length, unpack
-from weedtw.formats.superblock import SuperBlock
-from weedtw.storage.audit import expected_map, open_to_read, read_superblock, told_width
-from weedtw.storage.fileops import DiskFile, FileOps
+from weedtw.formats.idx import ROW_SIZES, guess_offset_width, pack_row, unpack_rows
+from weedtw.formats.vif import VolumeInfo
+from weedtw.storage.audit import Audited, audit, open_to_read, pieces, read_superblock, told_width
+from weedtw.storage.fileops import FileOps, remove_quietly
 from weedtw.storage.mend import Mender
-from weedtw.storage.names import VolumeFiles, volume_of
+from weedtw.storage.names import VolumeFiles, parse_base, volume_of
 from weedtw.storage.needlemap import NeedleMap
 from weedtw.storage.report import Repair
-from weedtw.storage.scan import Scanner
+from weedtw.storage.scan import Gap, Scanner
 from weedtw.storage.survey import Survey
 from weedtw.storage.vacuum import compact
 from weedtw.storage.volume import Volume
@@ -24,10 +22,7 @@ from weedtw.storage.volume import Volume
 
 def volumes_in(folder: str, *, collection: str | None = None, volume_id: int | None = None) -> list[VolumeFiles]:
     """The volumes in a folder that have data, by number; raises StorageError, and BadRequest when one is missing."""
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise StorageError(folder, error.strerror or "cannot be read") from error
+    names = _names_in(folder)
     parsed = (volume_of(name) for name in names if name.endswith(".dat"))
     found = [
         VolumeFiles(folder, folder, *named)
@@ -41,6 +36,33 @@ def volumes_in(folder: str, *, collection: str | None = None, volume_id: int | N
     return sorted(found, key=lambda files: (files.volume_id, files.collection))
 
 
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError as error:
+        raise StorageError(folder, "there is no such folder") from error
+    except NotADirectoryError as error:
+        raise StorageError(folder, "this is not a folder") from error
+    except OSError as error:
+        raise StorageError(folder, f"the folder cannot be read: {error.strerror or error}") from error
+
+
+def without_data(folder: str) -> list[str]:
+    """The indexes in a folder whose data is not there, and was not moved to a remote store; raises StorageError."""
+    names = set(_names_in(folder))
+    bases = sorted(name.removesuffix(".idx") for name in names if name.endswith(".idx"))
+    alone = (os.path.join(folder, base) for base in bases if parse_base(base) and f"{base}.dat" not in names)
+    return [f"{path}.idx" for path in alone if not _is_remote(f"{path}.vif")]
+
+
+def _is_remote(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return bool(VolumeInfo.parse(file.read(1 << 20), path=path).others.get("files"))
+    except (OSError, StorageError):
+        return False
+
+
 @attrs.frozen
 class Fixed:
     """What became of an index; `lost` are the keys that the old one had, and of which the data knows nothing."""
@@ -52,35 +74,63 @@ class Fixed:
     doubt: str  # what in the data is no record; "" when all is
 
 
-def fix(files: VolumeFiles, *, now_ns: int, offset_width: int | None = None) -> Fixed:
+def fix(
+    files: VolumeFiles,
+    *,
+    now_ns: int,
+    offset_width: int | None = None,
+    deletions: bool = True,
+    ops: FileOps | None = None,
+) -> Fixed:
     """Make the index of a volume anew from its data; the old one is kept.
 
-    `offset_width` where the old index and the .vif do not tell.  Raises StorageError, Damaged; then all is as before.
+    `offset_width` where the old index and the .vif do not tell.  Without `deletions` it has a row for each file and
+    no others.  Raises StorageError, Damaged; then all is as before.
     """
-    ops = FileOps()
+    ops = ops or FileOps()
     dat = open_to_read(files.dat, ops)
     superblock = read_superblock(dat)
-    old, width = _old_index(files, dat.size(), offset_width)
+    old, width = read_index(files, dat.size(), offset_width)
     scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
     needles = NeedleMap(width)
     survey = Survey(scanner, needles, end=superblock.size, last_append_at_ns=0)
     survey.run(suspect_last=False)
     known = {key for key, _ in needles.items()}
     lost = tuple(key for key, _ in old.items() if key not in known and needles.find(key) is None)
+    rows = bytes(survey.rows) if deletions else _rows_of_files(bytes(survey.rows), needles)
+    count = len(rows) // ROW_SIZES[width]
     repairs: list[Repair] = []
     try:
-        Mender(files, ops, repairs).replace_index(bytes(survey.rows), survey.count, "asked for")
+        Mender(files, ops, repairs).replace_index(rows, count, "asked for")
     except OSError as error:
-        raise StorageError(files.idx, f"cannot be written: {error.strerror or error}") from error
+        reason = f"cannot be written: {error.strerror or error}; nothing was changed"
+        raise StorageError(files.idx, reason) from error
     doubt = survey.doubt
     if survey.tail is not None:
         doubt = (
             doubt or f"{survey.tail.end - survey.tail.start} bytes from {survey.tail.start} on are no whole record"
         )
-    return Fixed(survey.count, len(known), repairs[-1].kept_as, lost, doubt)
+    return Fixed(count, len(known), repairs[-1].kept_as, lost, doubt)
 
 
-def _old_index(files: VolumeFiles, dat_size: int, offset_width: int | None) -> tuple[NeedleMap, int]:
+def _rows_of_files(rows: bytes, needles: NeedleMap) -> bytes:
+    """The rows of files that are there, and of the deletions behind the last of them.
+
+    Whoever opens the volume would take up those again, from the data, and one more time at each start.
+    """
+    columns = unpack_rows(rows, needles.offset_width)
+    last = max((place.offset for _, place in needles.items()), default=0)
+    kept = bytearray()
+    for key, offset, size in zip(
+        columns.keys.tolist(), columns.offsets.tolist(), columns.sizes.tolist(), strict=True
+    ):
+        place = needles.get(key)
+        if (place is not None and place.offset == offset) or (size < 0 and offset > last):
+            kept += pack_row(key, offset, size, needles.offset_width)
+    return bytes(kept)
+
+
+def read_index(files: VolumeFiles, dat_size: int, offset_width: int | None) -> tuple[NeedleMap, int]:
     """What the index says that is there, as far as it can be read, and the width of its offsets."""
     try:
         with open(files.idx, "rb") as file:
@@ -99,63 +149,89 @@ def _old_index(files: VolumeFiles, dat_size: int, offset_width: int | None) -> t
 
 
 @attrs.frozen
+class Kept:
+    """A piece of the data that is no record; `path` is where a copy of it is, "" if it is nothing but zeros."""
+
+    gap: Gap
+    path: str
+
+    def __str__(self) -> str:
+        what = f"{self.gap.end - self.gap.start} bytes at {self.gap.start} of the old data are "
+        return what + (f"no record; kept as {self.path}" if self.path else "nought, where records should be")
+
+
+@attrs.frozen
 class Compacted:
-    """Sizes of a volume's data in bytes, before and after."""
+    """What a vacuum did; sizes of the volume's data in bytes, before and after."""
 
     before: int
     after: int
     files: int
     repairs: tuple[Repair, ...] = ()  # what was set right first
+    gaps: tuple[Kept, ...] = ()  # what in the old data is no record
+    damage: Audited | None = None  # what is wrong with the new files, with what was damaged before
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there was no damage, in what was copied or in what was not."""
+        return not self.gaps and (self.damage is None or self.damage.is_sound)
 
 
-def compact_volume(files: VolumeFiles, clock: Callable[[], float]) -> Compacted:
-    """Vacuum a volume: what was deleted or overwritten is left out; raises StorageError, then all is as before."""
-    volume = Volume.open(files, clock=clock)
+def compact_volume(files: VolumeFiles, clock: Callable[[], float], ops: FileOps | None = None) -> Compacted:
+    """Vacuum a volume: what was deleted or overwritten is left out, and nothing else.
+
+    A damaged file is copied as it is.  What is no record, and may have been one, is kept beside the data.  Raises
+    StorageError, and then all is as before; Damaged when it is damage that is in the way.
+    """
+    ops = ops or FileOps()
+    volume = Volume.open(files, clock=clock, ops=ops)
     try:
         if volume.read_only_reason:
-            raise StorageError(files.dat, f"cannot be compacted: {volume.read_only_reason}")
+            kind = Damaged if "damage" in volume.causes.reasons else StorageError
+            raise kind(files.dat, f"cannot be compacted: {volume.read_only_reason}")
         before = volume.info().size
-        compaction = compact(volume)
+        gaps = _keep_gaps(volume, ops, int(clock() * 1e9))
         try:
-            compaction.commit()
-        finally:
-            compaction.cleanup()
+            _vacuum(volume)
+        except StorageError:
+            _forget(gaps, ops)  # all of it is in the data still
+            raise
         stat = volume.info()
-        return Compacted(before, stat.size, stat.file_count - stat.delete_count, volume.repairs)
+        live = stat.file_count - stat.delete_count
     finally:
         volume.close()
+    damage = audit(files, now_ns=int(clock() * 1e9))
+    return Compacted(before, stat.size, live, volume.repairs, gaps, damage)
 
 
-@attrs.define(eq=False)
-class Contents:
-    """The files of a volume, read without changing anything."""
+def _vacuum(volume: Volume) -> None:
+    compaction = compact(volume)
+    try:
+        compaction.commit()
+    finally:
+        compaction.cleanup()
 
-    files: VolumeFiles
-    dat: DiskFile
-    superblock: SuperBlock
-    needles: NeedleMap
 
-    @classmethod
-    def open(cls, files: VolumeFiles, *, now_ns: int) -> "Contents":
-        """By the index, or where there is none by the data; raises StorageError, Damaged."""
-        dat = open_to_read(files.dat)
-        superblock = read_superblock(dat)
-        if os.path.exists(files.idx):
-            needles, _ = _old_index(files, dat.size(), None)
-        else:
-            scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
-            needles = expected_map(scanner, superblock.size, 5)  # wide enough for any
-        return cls(files, dat, superblock, needles)
+def _keep_gaps(volume: Volume, ops: FileOps, now_ns: int) -> tuple[Kept, ...]:
+    """Copy what is no record to files beside the data; raises StorageError, and keeps nothing then."""
+    generation = volume.generation
+    scanner = Scanner(generation.dat, generation.dat_size, generation.version, now_ns=now_ns)
+    mender = Mender(volume.files, ops)
+    kept: list[Kept] = []
+    for gap in pieces(scanner, generation.superblock.size):
+        if not isinstance(gap, Gap):
+            continue
+        is_nought = scanner.is_nought(gap.start, gap.end)
+        try:
+            kept.append(Kept(gap, "" if is_nought else mender.keep(generation.dat, gap.start, gap.end)))
+        except OSError as error:
+            _forget(kept, ops)
+            what = f"{gap.end - gap.start} bytes at {gap.start} are no record, and cannot be kept"
+            raise StorageError(volume.files.dat, f"{what}: {error.strerror or error}; nothing was changed") from error
+    return tuple(kept)
 
-    def __iter__(self) -> Iterator[tuple[int, Needle | Damaged]]:
-        """(offset, the file there, or why it cannot be read), in the order of the data."""
-        version = self.superblock.version
-        for key, place in self.needles.items():
-            record = self.dat.read(record_length(place.size, version), place.offset)
-            try:
-                needle: Any = unpack(memoryview(record), version, path=self.dat.path)
-                if needle.key != key:
-                    needle = Damaged(self.dat.path, f"needle {key:x} is not at {place.offset}")
-            except Damaged as error:
-                needle = error
-            yield place.offset, needle
+
+def _forget(kept: Sequence[Kept], ops: FileOps) -> None:
+    for one in kept:
+        if one.path:
+            remove_quietly(ops, one.path)

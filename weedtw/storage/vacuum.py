@@ -20,7 +20,7 @@ import attrs
 from weedtw.errors import Damaged, ReadOnlyVolume, StorageError, WriteFailed
 from weedtw.formats.idx import ROW_SIZES, pack_row, unpack_rows
 from weedtw.formats.needle import HEADER_SIZE, record_length, unpack, unpack_header
-from weedtw.storage.fileops import DiskFile
+from weedtw.storage.fileops import DiskFile, remove_quietly
 from weedtw.storage.generation import AppendFailed, Generation
 from weedtw.storage.maps import MapSnapshot, load_map, remove_maps
 from weedtw.storage.needlemap import Live, NeedleMap
@@ -265,8 +265,13 @@ def _new_generation(volume: Volume, source: Generation) -> Generation:
     superblock = attrs.evolve(source.superblock, compaction_revision=revision)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     dat = DiskFile(volume.ops, volume.files.compacted_dat, flags)
-    idx = DiskFile(volume.ops, volume.files.compacted_idx, flags & ~os.O_EXCL | os.O_TRUNC)
-    dat.write([superblock.pack()], 0)
+    try:
+        idx = DiskFile(volume.ops, volume.files.compacted_idx, flags & ~os.O_EXCL | os.O_TRUNC)
+        dat.write([superblock.pack()], 0)
+    except OSError:
+        for path in (volume.files.compacted_idx, volume.files.compacted_dat):  # or it would seem under way for ever
+            remove_quietly(volume.ops, path)
+        raise
     needles = NeedleMap(source.needles.offset_width)
     return Generation(dat, idx, needles, superblock, superblock.size, 0, source.last_append_at_ns)
 
