@@ -140,7 +140,7 @@ class WordsTests(SynchronousTestCase):
             (("stauts",), "weedtw cluster: No such command 'stauts'."),
             (("remove",), "weedtw cluster remove: Missing argument 'NODE|ADDRESS'."),
             (("add", "a:1", "b:1"), "weedtw cluster add: Got unexpected extra argument (b:1)"),
-            (("recover",), "weedtw cluster recover: Missing option"),
+            (("recover",), "weedtw cluster recover: --mdir has to be given."),
             (("status", "--lnog"), "weedtw cluster status: --lnog: unknown option; did you mean --long?"),
         ):
             status, out, err = self.weedtw(*words)

@@ -115,3 +115,12 @@ class EveryCommandTests(SynchronousTestCase):
         for line in ("verify -volumeId=x", "export -limit=-1", "backup -volumeId=0", "inspect -limit=many x"):
             status, _, err = run(line)
             self.assertEqual((status, "is not a whole number from" in err), (2, True), err)
+
+    def test_what_has_to_be_given(self) -> None:
+        for line, said in (
+            ("backup -replication=000", "weedtw backup: --volumeId has to be given. See weedtw backup --help.\n"),
+            ("backup -volumeId=1 -replication=1", "weedtw backup: replication '1': not three digits."),
+            ("backup -volumeId=1 -ttl=3q", "weedtw backup: ttl '3q': not a number with a unit"),
+        ):
+            status, out, err = run(line)
+            self.assertEqual((status, out, err.startswith(said)), (2, "", True), err)

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from weedtw.cli.folders import dir_option, held, now_ns
 from weedtw.cli.report import Report
 from weedtw.cli.session import command, invoke, masters_option, option, run
@@ -13,6 +15,7 @@ from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
     from weedtw.client import Client
+    from weedtw.storage.backup import Own
 
 _ABOUT = """Copy a volume from a running server, or bring an earlier copy up to date.
 
@@ -25,9 +28,16 @@ the next one. The folder can be served by a volume server, or looked into with w
 @dir_option("Where the copy is, or is to be.")
 @option("volume_id", "volumeId", type=Count(1), required=True, metavar="ID", help="The volume.")
 @option("collection", "collection", default="", metavar="NAME", help="Its collection.")
-def backup(masters: str, folder: str, volume_id: int, collection: str) -> int:
+@option(
+    "replication", "replication", default="", metavar="XYZ", help="What the copy has, such as 000; else the volume's."
+)
+@option(
+    "ttl", "ttl", default="", help="The time to live that the copy has: 3m, 4h, 5d, 6w, 7M, 8y; else the volume's."
+)
+def backup(masters: str, folder: str, volume_id: int, collection: str, replication: str, ttl: str) -> int:
     """Copy and say how much."""
     report = Report("weedtw backup")
+    own = _own(replication, ttl)
 
     async def work(client: "Client", report: Report) -> None:
         from weedtw.storage.backup import Tail, back_up
@@ -48,12 +58,23 @@ def backup(masters: str, folder: str, volume_id: int, collection: str) -> int:
             return Tail(tail.data, tail.size, tail.revision, tail.offset_width)
 
         with held(folder):
-            done = await back_up(files, fetch, now_ns(), bar.moved)
+            done = await back_up(files, fetch, now_ns(), bar.moved, own)
         bar.close()
         what = "copied" if done.anew else "added"
         report.result(f"{files.dat}: {format_size(done.copied)} {what}, {format_size(done.size)} now")
 
     return run("weedtw backup", masters, report, work)
+
+
+def _own(replication: str, ttl: str) -> "Own":
+    from weedtw.formats.replication import ReplicaPlacement
+    from weedtw.formats.ttl import Ttl
+    from weedtw.storage.backup import Own
+
+    try:
+        return Own(ReplicaPlacement.parse(replication) if replication else None, Ttl.parse(ttl) if ttl else None)
+    except BadRequest as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -71,6 +71,8 @@ def plain(words: Sequence[str], made: click.Command) -> list[str]:
 def misuse(error: click.ClickException) -> str:
     """What is said of a command line that makes no sense: the option first, and a whole sentence."""
     said = error.format_message()
+    if isinstance(error, click.MissingParameter) and isinstance(error.param, click.Option):
+        return f"{error.param.opts[0]} has to be given."
     if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option) and error.message:
         said = f"{error.param.opts[0]}: {error.message}"
     return said if said.endswith((".", "?")) else f"{said}."

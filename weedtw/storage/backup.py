@@ -5,6 +5,9 @@ of the same revision is brought up to date by what it lacks, wherever it was int
 copied from the start, and takes the place of the old copy when it is whole; the old one is kept as `.before`.
 Anything else is no volume that this was a copy of, and is refused: a server that has lost its disk and made the
 volume anew must not cost the copy.
+
+What the super block says of copies and of a time to live may differ: the server's can be changed, and a copy can have
+its own, so that it is served alone.
 """
 
 import os
@@ -14,7 +17,9 @@ from typing import Final
 import attrs
 
 from weedtw.errors import Damaged, PeerError, StorageError
+from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.superblock import BASE_SIZE, SuperBlock
+from weedtw.formats.ttl import Ttl
 from weedtw.storage.audit import open_to_read, read_superblock
 from weedtw.storage.fileops import DiskFile, FileOps
 from weedtw.storage.names import VolumeFiles
@@ -33,6 +38,22 @@ class Tail:
     offset_width: int
 
 
+@attrs.frozen
+class Own:
+    """What the copy has in its super block; None where that is what the volume has."""
+
+    replication: ReplicaPlacement | None = None
+    ttl: Ttl | None = None
+
+    def of(self, superblock: SuperBlock) -> SuperBlock:
+        """The copy's, from the volume's."""
+        return attrs.evolve(
+            superblock,
+            replication=superblock.replication if self.replication is None else self.replication,
+            ttl=superblock.ttl if self.ttl is None else self.ttl,
+        )
+
+
 Fetch = Callable[[int], Awaitable[Tail]]  # from an offset in bytes on
 
 
@@ -45,7 +66,9 @@ class BackedUp:
     size: int
 
 
-async def back_up(files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable[[int], None]) -> BackedUp:
+async def back_up(
+    files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable[[int], None], own: Own = Own()
+) -> BackedUp:
     """Bring the copy in `files` up to date; raises what `fetch` does, and StorageError."""
     ops = FileOps()
     beside = files.dat + ".part"
@@ -57,6 +80,7 @@ async def back_up(files: VolumeFiles, fetch: Fetch, now_ns: int, moved: Callable
         else:
             path, start = beside, await _in_common(beside, first, fetch)
         size = await _append(path, start, first.revision, fetch, ops, moved)
+        _write_superblock(path, own.of(_superblock(path, first)), ops)
         if path == beside:
             for old in (files.dat, files.idx, files.vif):  # index and info are made when the volume is opened
                 if os.path.exists(old):
@@ -83,17 +107,29 @@ async def _in_common(path: str, first: Tail, fetch: Fetch) -> int:
     if size < BASE_SIZE:
         return 0
     try:
-        ours, theirs = read_superblock(dat), SuperBlock.unpack(first.data[:BASE_SIZE], path=path)
+        ours, theirs = read_superblock(dat), _superblock(path, first)
     except Damaged as error:
         raise StorageError(path, f"{error.reason}; move it away to begin anew") from error
     if theirs.compaction_revision > ours.compaction_revision:
         return 0
-    start = max(0, size - _COMPARED)
-    is_alike = theirs == ours and size <= first.size
+    start = max(ours.size, size - _COMPARED)
+    is_alike = Own(ours.replication, ours.ttl).of(theirs) == ours and size <= first.size
     if not is_alike or (await fetch(start)).data[: size - start] != dat.read(size - start, start):
         what = f"is no copy of what the server has now ({first.size} bytes, revision {first.revision})"
         raise StorageError(path, f"{what}; has that lost its data? Move the copy away to begin anew")
     return size
+
+
+def _superblock(path: str, first: Tail) -> SuperBlock:
+    return SuperBlock.unpack(first.data, path=path)
+
+
+def _write_superblock(path: str, superblock: SuperBlock, ops: FileOps) -> None:
+    """Let the copy have that one; the records stay where they are."""
+    dat = DiskFile(ops, path)
+    if read_superblock(dat) != superblock:
+        dat.write([superblock.pack()], 0)
+        dat.sync()
 
 
 async def _append(
