@@ -333,3 +333,12 @@ async def test_cancelling_a_download_leaves_no_file(cluster: "Cluster", tmp_path
     with pytest.raises(CancelledError):
         await download
     assert os.listdir(tmp_path) == []
+
+
+@ensureDeferred
+async def test_a_download_may_be_given_another_name(cluster: "Cluster", tmp_path: pathlib.Path) -> None:
+    _store(cluster)
+    path, info = await cluster.client().download(FID, str(tmp_path), name="mine.bin")
+    assert (path, info.name) == (str(tmp_path / "mine.bin"), "x.txt")
+    assert (tmp_path / "mine.bin").read_bytes() == CONTENT
+    assert os.listdir(tmp_path) == ["mine.bin"]

@@ -249,3 +249,14 @@ class _TextPipe:
 class _Impatient(io.RawIOBase):
     def read(self, size: int = -1) -> None:  # as one that does not block answers
         return None
+
+
+@ensureDeferred
+async def test_an_iterator_that_would_end_the_program_fails_the_upload(cluster: "Cluster") -> None:
+    def leaving() -> Iterator[bytes]:
+        yield CONTENT
+        raise SystemExit(3)
+
+    with pytest.raises(StorageError, match=r"SystemExit\(3\) ends no program from here"):
+        await cluster.client().upload(leaving(), max_bytes=100_000)
+    assert cluster.files == {}

@@ -40,13 +40,17 @@ class _Errand:
     work: Callable[[], Any]
     done: "Deferred[Any]"
 
-    def do(self, reactor: IReactorFromThreads) -> None:
-        """Do it; lets through only what ends a program."""
+    def do(self, reactor: IReactorFromThreads, *, lets_through: bool) -> None:
+        """Do it; with `lets_through` what ends a program, such as SystemExit, is raised here, else it is an error."""
         outcome: Any
         try:
             outcome = self.work()
         except Exception:  # noqa: BLE001 - it is raised again, where the Deferred is awaited
             outcome = Failure()
+        except BaseException as error:
+            if lets_through:
+                raise
+            outcome = Failure(RuntimeError(f"{error!r} ends no program from here"))
         reactor.callFromThread(self.done.callback, outcome)  # a Failure makes it fail
 
 
@@ -74,7 +78,7 @@ class OwnThread:
 
     def _serve(self) -> None:
         while (errand := self._queue.get()) is not None:
-            errand.do(self._reactor)
+            errand.do(self._reactor, lets_through=False)
 
 
 @attrs.define(eq=False)
@@ -100,8 +104,8 @@ class CallersThread:
 
         Ctrl-C and its like, here or in an errand, cancel it, and give it FAREWELL seconds to undo what it had begun.
         """
-        self._reactor.callFromThread(self._begin, begin)
         try:
+            self._reactor.callFromThread(self._begin, begin)
             outcome = self._serve(None)
         except (KeyboardInterrupt, SystemExit):
             self._reactor.callFromThread(self._cancel)
@@ -129,7 +133,7 @@ class CallersThread:
                 return None
             if isinstance(one, _Over):
                 return one.outcome
-            one.do(self._reactor)
+            one.do(self._reactor, lets_through=True)
 
 
 @attrs.frozen(eq=False)
