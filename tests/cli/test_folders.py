@@ -122,6 +122,17 @@ def test_no_superblock(say: Say, folder: Path) -> None:
     assert len(findings(say, folder)) == 1
 
 
+def test_a_volume_that_cannot_be_read_does_not_hide_the_others(say: Say, folder: Path) -> None:
+    (folder / "3.dat").mkdir()  # refused for root, too
+    (folder / "5.dat").symlink_to("nowhere")
+    flip(folder / "1.dat", 700)
+    status, out, _ = say("verify", folder)
+    assert status == 1
+    assert "3.dat: cannot be read: Is a directory" in out
+    assert "5.dat: cannot be read: No such file or directory" in out
+    assert "1.dat at 624: needle 2 is not as it was written" in out
+
+
 def test_what_is_not_there(say: Say, folder: Path) -> None:
     assert say("verify", folder / "nowhere")[0] == 1
     status, _, err = say("verify", folder, "--volumeId=7")
@@ -132,11 +143,11 @@ def test_while_a_server_has_the_folder(say: Say, folder: Path) -> None:
     lock = FolderLock(str(folder))
     try:
         status, _, err = say("verify", folder)
-        assert (status, "in use" in err) == (0, True)
+        assert (status, "in use" in err, "stop that server" in err) == (0, True, False)
         for words in (["fix", folder], ["compact", "-dir", folder, "-volumeId", "1"]):
             before = state(folder)
             status, _, err = say(*words)
-            assert (status, "in use" in err) == (1, True)
+            assert (status, "in use" in err, "stop that server first" in err) == (1, True, True)
             assert state(folder) == before
     finally:
         lock.release()

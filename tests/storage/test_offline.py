@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from weedtw.errors import Damaged, StorageError
 from weedtw.formats.idx import unpack_rows
 from weedtw.storage import offline
+from weedtw.storage.audit import audit
+from weedtw.storage.contents import Contents
 from weedtw.storage.fileops import FileOps
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.testing import Fault, FaultyOps, ManualClock, scratch
@@ -95,6 +97,16 @@ class FullDiskTests(OfflineCase):
         self.overwrite(624, b"\xa5" * 832)
         self.fix()
         self.refuse_each(self.compact, ("pwritev", "sync"))
+
+    def test_what_was_kept_stays_when_the_new_data_holds(self) -> None:
+        self.overwrite(624, b"\xa5" * 832)
+        self.fix()
+        ops = FaultyOps()
+        ops.faults.append(Fault("unlink", errno.EIO, suffix=".cpc"))
+        self.assertIn("the next start completes that", str(self.assertRaises(StorageError, self.compact, ops)))
+        self.assertEqual(self.state()["1.dat.cut-1"], b"\xa5" * 832)
+        Volume.open(self.files, clock=self.clock).close()
+        self.assertNotIn("1.cpc", self.state())
 
     def test_compact_where_there_is_no_room(self) -> None:
         before = self.state()
@@ -203,3 +215,38 @@ class WithoutDataTests(OfflineCase):
         (self.folder / "7.idx").touch()
         (self.folder / "7.vif").write_text('{"version": 3, "files": [{"backendType": "s3"}]}')
         self.assertEqual(offline.without_data(str(self.folder)), [])
+
+
+class UnreadableTests(OfflineCase):
+    """A disk that gives an error where a sector was."""
+
+    def failing(self, skip: int = 0) -> FaultyOps:
+        ops = FaultyOps()
+        ops.faults.append(Fault("pread", errno.EIO, suffix=".dat", skip=skip, times=1000))
+        return ops
+
+    def test_every_tool_names_the_file(self) -> None:
+        before = self.state()
+        now_ns = int(self.clock() * 1e9)
+        said = f"{self.files.dat}: cannot be read: Input/output error"
+        for skip in (0, 1):
+            ops = self.failing(skip)
+            self.assertEqual(str(self.assertRaises(StorageError, self.fix, ops)), said)
+        self.assertEqual([str(one) for one in audit(self.files, now_ns=now_ns, ops=self.failing(1)).findings], [said])
+        error = self.assertRaises(StorageError, Contents.open, self.files, now_ns=now_ns, ops=self.failing())
+        self.assertEqual(str(error), said)
+        self.assertIn("Input/output error", str(self.assertRaises(StorageError, self.compact, self.failing(1))))
+        self.assertEqual(self.state(), before)
+
+    def test_the_files_beside_it_are_exported(self) -> None:
+        ops = FaultyOps()
+        contents = Contents.open(self.files, now_ns=int(self.clock() * 1e9), ops=ops)
+        ops.faults.append(Fault("pread", errno.EIO, skip=2))
+        entries = list(contents)
+        damaged = [entry.offset for entry in entries if isinstance(entry.needle, Damaged)]
+        self.assertEqual((len(entries), damaged), (18, [1456]))
+
+    def test_the_listing_of_deleted_files(self) -> None:
+        contents = Contents.open(self.files, now_ns=int(self.clock() * 1e9), ops=(ops := FaultyOps()))
+        ops.faults.append(Fault("pread", errno.EIO))
+        self.assertIn("cannot be read", str(self.assertRaises(StorageError, list, contents.with_deleted())))

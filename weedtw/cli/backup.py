@@ -46,7 +46,7 @@ def backup(masters: str, folder: str, volume_id: int, collection: str, replicati
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
-            raise StorageError(folder, error.strerror or "cannot be made") from error
+            raise StorageError(folder, f"the folder cannot be made: {error.strerror or error}") from error
         files = VolumeFiles(folder, folder, collection, volume_id)
         bar = report.bar(f"volume {volume_id}")
 

@@ -185,7 +185,7 @@ def _opened(output: str) -> "Iterator[IO[Any]]":
         os.replace(beside, output)
     except OSError as error:
         _remove(beside)
-        raise StorageError(output, error.strerror or str(error)) from error
+        raise StorageError(output, f"cannot be written: {error.strerror or error}") from error
     except BaseException:
         _remove(beside)
         raise

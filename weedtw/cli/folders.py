@@ -76,7 +76,10 @@ def held(folder: str) -> Iterator[None]:
     """Keep volume servers out of a folder while it is worked on; raises FolderInUse when one is in it."""
     from weedtw.storage.folderlock import FolderLock
 
-    lock = FolderLock(folder)
+    try:
+        lock = FolderLock(folder)
+    except FolderInUse as error:
+        raise FolderInUse(folder, f"{error.reason}; stop that server first") from error
     try:
         yield
     finally:
@@ -85,17 +88,17 @@ def held(folder: str) -> Iterator[None]:
 
 def is_served(folder: str) -> str:
     """Why what is read there may change meanwhile; "" when nobody has the folder.  Nothing is changed there."""
-    from weedtw.storage.folderlock import LOCK_NAME
+    from weedtw.storage.folderlock import LOCK_NAME, FolderLock
 
     if not os.path.exists(os.path.join(folder, LOCK_NAME)):
         return ""
     try:
-        with held(folder):
-            return ""
+        FolderLock(folder).release()
     except FolderInUse as error:
         return error.reason
     except WeedError:
         return ""  # it cannot be written to, so nobody can
+    return ""
 
 
 def carry_out(report: Report, work: Callable[[], object]) -> int:

@@ -11,7 +11,7 @@ from weedtw.cli.folders import carry_out, now_ns
 from weedtw.cli.report import Report, printable, say
 from weedtw.cli.session import command, invoke, json_option, option
 from weedtw.cli.spelling import Count
-from weedtw.errors import BadRequest, Damaged, StorageError
+from weedtw.errors import BadRequest, Damaged
 
 _ABOUT = """Show what is in a file of a volume, one line for each record, row or fact.
 
@@ -43,6 +43,13 @@ def inspect(path: str, limit: int | None, as_json: bool) -> int:
 
 
 def _rows(path: str) -> Iterator[Row]:
+    from weedtw.storage.audit import reading
+
+    with reading(path):
+        yield from _rows_of(path)
+
+
+def _rows_of(path: str) -> Iterator[Row]:
     if path.endswith(".dat"):
         return _of_data(path)
     if path.endswith(".idx"):
@@ -108,13 +115,10 @@ def _time(seconds: int) -> str:
 def _of_index(path: str) -> Iterator[Row]:
     from weedtw.formats.idx import ROW_SIZES, guess_offset_width, unpack_rows
 
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-        dat = path.removesuffix(".idx") + ".dat"
-        dat_size = os.path.getsize(dat) if os.path.exists(dat) else 1 << 62
-    except OSError as error:
-        raise StorageError(path, error.strerror or "cannot be read") from error
+    with open(path, "rb") as file:
+        data = file.read()
+    dat = path.removesuffix(".idx") + ".dat"
+    dat_size = os.path.getsize(dat) if os.path.exists(dat) else 1 << 62
     width = guess_offset_width(data, dat_size)
     odd = len(data) % ROW_SIZES[width]
     rows = unpack_rows(data[: len(data) - odd], width, path=path)
@@ -128,11 +132,8 @@ def _of_index(path: str) -> Iterator[Row]:
 def _of_info(path: str) -> Iterator[Row]:
     from weedtw.formats.vif import VolumeInfo
 
-    try:
-        with open(path, "rb") as file:
-            text = file.read(1 << 20)
-    except OSError as error:
-        raise StorageError(path, error.strerror or "cannot be read") from error
+    with open(path, "rb") as file:
+        text = file.read(1 << 20)
     yield {"info": json.loads(VolumeInfo.parse(text, path=path).render())}
 
 

@@ -55,7 +55,7 @@ def verify(folder: str, volume_id: int | None, collection: str | None, as_json: 
 def _audit_all(report: Report, volumes: "Sequence[VolumeFiles]") -> "list[Audited]":
     from weedtw.storage.audit import Audited, audit
 
-    total = sum(os.path.getsize(files.dat) for files in volumes)
+    total = sum(os.path.getsize(files.dat) for files in volumes if os.path.exists(files.dat))
     bar = report.bar("verifying", total)
 
     def one(files: "VolumeFiles") -> Audited:

@@ -6,6 +6,7 @@ volume that is being written to meanwhile may show what is not so.
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -67,10 +68,17 @@ class Audited:
 
 def open_to_read(path: str, ops: FileOps | None = None) -> DiskFile:
     """A file that is not to be changed; raises StorageError."""
-    try:
+    with reading(path):
         return DiskFile(ops or FileOps(), path, os.O_RDONLY)
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """What the system refuses meanwhile, such as a sector that cannot be read, is raised as StorageError."""
+    try:
+        yield
     except OSError as error:
-        raise StorageError(path, error.strerror or "cannot be opened") from error
+        raise StorageError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def read_superblock(dat: DiskFile) -> SuperBlock:
@@ -93,25 +101,32 @@ def pieces(scanner: Scanner, start: int) -> Iterator[Found | Gap]:
         offset = end
 
 
-def audit(files: VolumeFiles, *, now_ns: int, moved: Callable[[int], None] = lambda _: None) -> Audited:
+def audit(
+    files: VolumeFiles, *, now_ns: int, moved: Callable[[int], None] = lambda _: None, ops: FileOps | None = None
+) -> Audited:
     """Read every record of a volume and compare its index; `moved` is told of the bytes that are behind us.
 
-    Raises StorageError when the data cannot be read at all.
+    What cannot be read is told with the rest.
     """
     found = Audited(files)
-    dat = open_to_read(files.dat)
-    found.size = dat.size()
     try:
-        superblock = read_superblock(dat)
+        with reading(files.dat):
+            _look(found, open_to_read(files.dat, ops), now_ns, moved)
     except Damaged as error:
         found.find(files.dat, 0, error.reason)
-        return found
+    except StorageError as error:
+        found.find(error.path, None, error.reason)
+    return found
+
+
+def _look(found: Audited, dat: DiskFile, now_ns: int, moved: Callable[[int], None]) -> None:
+    found.size = dat.size()
+    superblock = read_superblock(dat)
     found.version = superblock.version
     width = _look_at_info(found)
     scanner = Scanner(dat, found.size, superblock.version, now_ns=now_ns)
     _look_at_records(found, scanner, superblock.size, moved)
     _look_at_index(found, scanner, superblock.size, width)
-    return found
 
 
 def _look_at_records(found: Audited, scanner: Scanner, start: int, moved: Callable[[int], None]) -> None:
@@ -156,7 +171,7 @@ def told_width(files: VolumeFiles) -> int | None:
     except FileNotFoundError:
         return None  # it is made when the volume is opened
     except OSError as error:
-        raise StorageError(files.vif, error.strerror or "cannot be read") from error
+        raise StorageError(files.vif, f"cannot be read: {error.strerror or error}") from error
 
 
 def _look_at_index(found: Audited, scanner: Scanner, start: int, width: int | None) -> None:
@@ -171,7 +186,7 @@ def _look_at_index(found: Audited, scanner: Scanner, start: int, width: int | No
         found.find(path, None, "there is no index")
         return
     except OSError as error:
-        found.find(path, None, error.strerror or "cannot be read")
+        found.find(path, None, f"cannot be read: {error.strerror or error}")
         return
     width = width or guess_offset_width(data, scanner.size)
     odd = len(data) % ROW_SIZES[width]

@@ -9,12 +9,12 @@ import attrs
 from weedtw.errors import Damaged
 from weedtw.formats.needle import Needle, record_length, unpack
 from weedtw.formats.superblock import SuperBlock
-from weedtw.storage.audit import expected_map, open_to_read, pieces, read_superblock
-from weedtw.storage.fileops import DiskFile
+from weedtw.storage.audit import expected_map, open_to_read, pieces, read_superblock, reading
+from weedtw.storage.fileops import DiskFile, FileOps
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.needlemap import NeedleMap
 from weedtw.storage.offline import read_index
-from weedtw.storage.scan import Found, Gap, Meaning, Scanner
+from weedtw.storage.scan import Found, Meaning, Scanner
 
 Fate = Literal["", "deleted", "overwritten"]
 
@@ -39,15 +39,16 @@ class Contents:
     now_ns: int
 
     @classmethod
-    def open(cls, files: VolumeFiles, *, now_ns: int) -> "Contents":
+    def open(cls, files: VolumeFiles, *, now_ns: int, ops: FileOps | None = None) -> "Contents":
         """By the index, or where there is none by the data; raises StorageError, Damaged."""
-        dat = open_to_read(files.dat)
-        superblock = read_superblock(dat)
-        if os.path.exists(files.idx):
-            needles, _ = read_index(files, dat.size(), None)
-        else:
-            scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
-            needles = expected_map(scanner, superblock.size, 5)  # wide enough for any
+        with reading(files.dat):
+            dat = open_to_read(files.dat, ops)
+            superblock = read_superblock(dat)
+            if os.path.exists(files.idx):
+                needles, _ = read_index(files, dat.size(), None)
+            else:
+                scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
+                needles = expected_map(scanner, superblock.size, 5)  # wide enough for any
         return cls(files, dat, superblock, needles, now_ns)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -62,9 +63,7 @@ class Contents:
         """
         scanner = Scanner(self.dat, self.dat.size(), self.superblock.version, now_ns=self.now_ns)
         unseen = {place.offset: (key, place.size) for key, place in self.needles.items()}
-        for piece in pieces(scanner, self.superblock.size):
-            if isinstance(piece, Gap):
-                continue
+        for piece in self._pieces(scanner):
             is_there = unseen.pop(piece.offset, None) == (piece.key, piece.size)
             if is_there or piece.meaning is Meaning.DATA:
                 needle = self._read(piece.key, piece.offset, piece.size)
@@ -72,14 +71,20 @@ class Contents:
         for offset, (key, size) in sorted(unseen.items()):
             yield Entry(offset, self._read(key, offset, size))
 
+    def _pieces(self, scanner: Scanner) -> Iterator[Found]:
+        with reading(self.dat.path):
+            yield from (piece for piece in pieces(scanner, self.superblock.size) if isinstance(piece, Found))
+
     def _fate(self, found: Found) -> Fate:
         return "deleted" if self.needles.get(found.key) is None else "overwritten"
 
     def _read(self, key: int, offset: int, size: int) -> Needle | Damaged:
-        version = self.superblock.version
-        record = self.dat.read(record_length(size, version), offset)
+        version, path = self.superblock.version, self.dat.path
         try:
-            needle = unpack(memoryview(record), version, path=self.dat.path)
+            record = self.dat.read(record_length(size, version), offset)
+            needle = unpack(memoryview(record), version, path=path)
         except Damaged as error:
             return error
-        return needle if needle.key == key else Damaged(self.dat.path, f"needle {key:x} is not at {offset}")
+        except OSError as error:  # a sector that cannot be read; the next may
+            return Damaged(path, f"needle {key:x} cannot be read: {error.strerror or error}")
+        return needle if needle.key == key else Damaged(path, f"needle {key:x} is not at {offset}")

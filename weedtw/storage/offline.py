@@ -8,7 +8,7 @@ import attrs
 from weedtw.errors import BadRequest, Damaged, StorageError
 from weedtw.formats.idx import ROW_SIZES, guess_offset_width, pack_row, unpack_rows
 from weedtw.formats.vif import VolumeInfo
-from weedtw.storage.audit import Audited, audit, open_to_read, pieces, read_superblock, told_width
+from weedtw.storage.audit import Audited, audit, open_to_read, pieces, read_superblock, reading, told_width
 from weedtw.storage.fileops import FileOps, remove_quietly
 from weedtw.storage.mend import Mender
 from weedtw.storage.names import VolumeFiles, parse_base, volume_of
@@ -88,13 +88,14 @@ def fix(
     no others.  Raises StorageError, Damaged; then all is as before.
     """
     ops = ops or FileOps()
-    dat = open_to_read(files.dat, ops)
-    superblock = read_superblock(dat)
-    old, width = read_index(files, dat.size(), offset_width)
-    scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
-    needles = NeedleMap(width)
-    survey = Survey(scanner, needles, end=superblock.size, last_append_at_ns=0)
-    survey.run(suspect_last=False)
+    with reading(files.dat):
+        dat = open_to_read(files.dat, ops)
+        superblock = read_superblock(dat)
+        old, width = read_index(files, dat.size(), offset_width)
+        scanner = Scanner(dat, dat.size(), superblock.version, now_ns=now_ns)
+        needles = NeedleMap(width)
+        survey = Survey(scanner, needles, end=superblock.size, last_append_at_ns=0)
+        survey.run(suspect_last=False)
     known = {key for key, _ in needles.items()}
     lost = tuple(key for key, _ in old.items() if key not in known and needles.find(key) is None)
     rows = bytes(survey.rows) if deletions else _rows_of_files(bytes(survey.rows), needles)
@@ -138,7 +139,7 @@ def read_index(files: VolumeFiles, dat_size: int, offset_width: int | None) -> t
     except FileNotFoundError:
         data = b""
     except OSError as error:
-        raise StorageError(files.idx, error.strerror or "cannot be read") from error
+        raise StorageError(files.idx, f"cannot be read: {error.strerror or error}") from error
     try:
         told = told_width(files)
     except StorageError:
@@ -189,12 +190,14 @@ def compact_volume(files: VolumeFiles, clock: Callable[[], float], ops: FileOps 
         if volume.read_only_reason:
             kind = Damaged if "damage" in volume.causes.reasons else StorageError
             raise kind(files.dat, f"cannot be compacted: {volume.read_only_reason}")
-        before = volume.info().size
-        gaps = _keep_gaps(volume, ops, int(clock() * 1e9))
+        before, old = volume.info().size, volume.generation
+        with reading(files.dat):
+            gaps = _keep_gaps(volume, ops, int(clock() * 1e9))
         try:
             _vacuum(volume)
         except StorageError:
-            _forget(gaps, ops)  # all of it is in the data still
+            if volume.generation is old and not os.path.exists(files.compaction_marker):
+                _forget(gaps, ops)  # the old data holds, to the end, and they are in it
             raise
         stat = volume.info()
         live = stat.file_count - stat.delete_count
