@@ -7,8 +7,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.follower import Hops, Ledger
+from tests.master.scene import volume
 from weedtw.config.model import MasterConfig
 from weedtw.config.security import NO_SECURITY
+from weedtw.formats.beat import Full
 from weedtw.http.channel import make_site
 from weedtw.http.guard import WhiteList
 from weedtw.http.testing import Answer, Wire
@@ -22,6 +24,7 @@ from weedtw.master.forward import Forwarder
 from weedtw.master.members import Members
 from weedtw.master.outlook import Outlook
 from weedtw.master.pages import Overview
+from weedtw.topology.server import Server
 from weedtw.topology.tree import Topology
 
 LED = (
@@ -102,6 +105,28 @@ class FollowerTests(SynchronousTestCase):
             for target, status in OWN.items():
                 [answer] = self.ask("GET", target)
                 self.assertEqual(answer.status, status, (target, answer.body))
+        self.assertEqual(self.hops.sent, [])
+
+    def test_whether_it_is_healthy_is_not_waited_for(self) -> None:
+        """Not for a leader, a disk, or another master: the answer is there before any time has passed."""
+        for leader in ("m2:9333", None):
+            self.ledger.leader_address = leader
+            for target in ("/cluster/status", "/cluster/healthz", "/healthz", "/readyz"):
+                for method in ("GET", "HEAD"):
+                    self.assertEqual(len(self.ask(method, target)), 1, (leader, target))
+        self.assertEqual(self.clock.seconds(), 0)
+        self.assertEqual(self.hops.sent, [])
+
+    def test_where_a_volume_is_needs_no_leader(self) -> None:
+        server = Server("v1:8080", "v1:8080", "dc1", "r1")
+        self.cluster.topology.join(server)
+        self.cluster.topology.apply_full(server, [Full(1, 1, 1, (volume(3),), 10, 0, (), 0)])
+        for leader in ("m2:9333", None):
+            self.ledger.leader_address = leader
+            [answer] = self.ask("GET", "/dir/lookup?volumeId=3")
+            self.assertEqual(
+                answer.json["locations"], [{"url": "v1:8080", "publicUrl": "v1:8080", "dataCenter": "dc1"}]
+            )
         self.assertEqual(self.hops.sent, [])
 
     def test_of_a_volume_that_is_not_known_here_the_leader_hears_first(self) -> None:

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.master.scene import LIMIT, Scene, take, volume
+from tests.master.scene import LIMIT, Scene, layout, take, volume
 from weedtw.errors import Unavailable
 from weedtw.formats.beat import MAX_LINE, Bye, Delta, Full, Hello, Pulse, VolumeReport, encode
 from weedtw.master.heartbeats import ABSURD_VOLUME_ID, HELLO_PATIENCE, JOIN_PATIENCE, Beats, Heartbeats
@@ -416,6 +416,22 @@ class Conflicts(Listening):
         self.connect("c:1", volume(1, file_count=4))
         assert self.where(1) == ["a:1"]
         assert set(self.scene.topology.quarantined) == {(1, "b:1"), (1, "c:1")}
+
+    def test_it_is_reported_once_and_given_nothing_to_write(self) -> None:
+        self.connect("a:1", volume(1, file_count=3))
+        with capturedLogs() as events:
+            wire = self.connect("b:1", volume(1, collection="pics"))
+            wire.say(pulse(volume(1, collection="pics", size=9)))
+        said = [formatEvent(event) for event in events if event["log_level"].name == "error"]
+        self.assertEqual(len(said), 1)
+        self.assertIn("volume 1 on b:1 is quarantined", said[0])
+        self.assertIn("a:1", said[0])
+        writable = {key.collection: layout.writables() for key, layout in self.scene.topology.layouts.items()}
+        self.assertEqual(writable, {"": [1]})
+        for _ in range(20):
+            pick = self.scene.topology.layouts[layout()].pick(self.scene.cluster.rng)
+            assert pick is not None
+            self.assertEqual(pick.server.address, "a:1")
 
 
 class Telling(Listening):

@@ -324,6 +324,43 @@ class HeartbeatTests(BeatTests):
         for master in masters:
             self.assertIsInstance(master.last.reports[0], Full)
 
+    def test_any_one_of_them_leads_to_all_within_two_pulses(self) -> None:
+        """Whichever is named, whoever leads or nobody, and though the others come up only then."""
+        names = ("m1:9333", "m2:9333", "m3:9333")
+        for named in names:
+            for leader in (*names, None):
+                for late in (False, True):
+                    self.net, self.memory = Net(), Memory()
+                    masters = self.net.add(*names, leader=leader)
+                    for master in masters:
+                        master.up = master.address == named or not late
+                    beats = self.start(named)
+                    for master in masters:
+                        master.up = True
+                    self.advance(2 * PULSE)
+                    self.assertEqual([master.open for master in masters], [1, 1, 1], (named, leader, late))
+                    self.assertEqual(beats.leader, leader)
+                    self.assertEqual(self.memory.masters, names)
+                    self.stop(beats)
+
+    def test_a_new_leader_is_known_within_two_pulses_though_nobody_announces_it(self) -> None:
+        """It is in every acknowledgement; the former one is killed, or freezes, or follows."""
+        for end in ("killed", "frozen", "follows"):
+            self.net, self.memory = Net(), Memory()
+            first, *others = self.net.add("m1:9333", "m2:9333", "m3:9333", leader="m1:9333")
+            beats = self.start("m1:9333")
+            self.assertEqual(beats.leader, "m1:9333")
+            if end == "killed":
+                first.up = False
+                first.last.transport.loseConnection()  # type: ignore[union-attr]
+                self.net.flush()
+            first.silent = end == "frozen"
+            for master in others if end != "follows" else (first, *others):
+                master.leader = "m2:9333"
+            self.advance(2 * PULSE)
+            self.assertEqual((beats.leader, beats.masters[0]), ("m2:9333", "m2:9333"), end)
+            self.stop(beats)
+
     def test_remembered_masters_are_found_when_the_named_one_is_dead(self) -> None:
         masters = self.net.add("m1:9333", "m2:9333", leader="m2:9333")
         masters[0].up = False
