@@ -1,5 +1,7 @@
 """What a volume server does now and then: volumes expire, and a disk with little room takes no writes for a while."""
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -51,6 +53,44 @@ async def test_a_volume_expires_with_all_its_files(cluster: Any, tmp_path: Any) 
     await until(lambda: cluster.master.held[server.address] == {4})
     assert not list((tmp_path / "server0").glob("3.*"))
     assert (await cluster.get(server, "/4,01637037d6")).body == b"for good"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_disk_is_an_error_and_nobody_is_sent_here_until_there_is_room(cluster: Any) -> None:
+    """Whichever of the two ways a write takes; nothing of it stays."""
+    (server,) = await cluster.start()
+    await cluster.volume(3, [server])
+    assert (await cluster.put(server, FID, b"before")).status == 201
+    volume = server.store.find(3)
+    ops = server.store.locations[0].ops
+    write, room, size = ops.pwritev, ops.disk_space, volume.info().size
+    found_full: list[int] = []
+
+    def half(fd: int, buffers: Any, offset: int) -> int:
+        """The kernel takes a part, and then no more."""
+        if offset > size:
+            found_full.append(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return int(write(fd, [b"".join(buffers)[:9]], offset))
+
+    ops.disk_space = lambda path: DiskSpace(room(path).total, 0) if found_full else room(path)
+    slow: dict[str, str] = {"X_Weedtw_Path": "klein"}
+    # What the hot way meets the other one says, and by then the volume takes no writes.
+    for way, status, words in ((slow, 500, "No space left on device"), ({}, 409, "the disk is full")):
+        cluster.master.reports.clear()
+        ops.pwritev = half
+        refused = await cluster.put(server, "/3,02637037d6", b"more" * 50, **way)
+        assert (refused.status, words in refused.error) == (status, True), (way, refused)
+        assert volume.info().size == size
+        assert (await cluster.get(server, "/3,02637037d6")).status == 404
+        assert (await cluster.get(server, FID)).body == b"before"
+        await until(lambda: told(cluster) == [True])
+        again = await cluster.put(server, "/3,02637037d6", b"more", **way)
+        assert (again.status, "3.dat: " in again.error) == (409, True), (way, again)
+        ops.pwritev = write
+        found_full.clear()
+        await until(lambda: told(cluster) == [True, False])
+    assert (await cluster.put(server, "/3,02637037d6", b"more")).status == 201
 
 
 @pytest_twisted.ensureDeferred
