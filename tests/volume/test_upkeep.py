@@ -58,7 +58,7 @@ async def test_a_volume_expires_with_all_its_files(cluster: Any, tmp_path: Any) 
 @pytest_twisted.ensureDeferred
 async def test_a_full_disk_is_an_error_and_nobody_is_sent_here_until_there_is_room(cluster: Any) -> None:
     """Whichever of the two ways a write takes; nothing of it stays."""
-    (server,) = await cluster.start()
+    (server,) = await cluster.start(min_free_space=MinFree(percent=0, bytes=0))
     await cluster.volume(3, [server])
     assert (await cluster.put(server, FID, b"before")).status == 201
     volume = server.store.find(3)
