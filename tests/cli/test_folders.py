@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,26 @@ def test_while_a_server_has_the_folder(say: Say, folder: Path) -> None:
             assert state(folder) == before
     finally:
         lock.release()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="only Linux tells")
+def test_while_another_program_writes_to_a_volume(say: Say, folder: Path) -> None:
+    for name, mode, refused in (
+        ("1.dat", os.O_RDWR, True),
+        ("1.idx", os.O_RDWR, True),
+        ("1.dat", os.O_RDONLY, False),
+    ):
+        fd = os.open(folder / name, mode)
+        waiting = [sys.executable, "-c", "input()"]
+        with subprocess.Popen(waiting, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=[fd]) as other:
+            os.close(fd)
+            for words in (["fix", folder], ["compact", "-dir", folder, "-volumeId", "1"]):
+                before = state(folder)
+                status, _, err = say(*words)
+                assert (status, f"in use by process {other.pid} (" in err) == (
+                    (1, True) if refused else (0, False)
+                ), err
+                assert (state(folder) == before) == refused
 
 
 # ------------------------------------------------------------------ fix

@@ -10,17 +10,18 @@ from weedtw.cli.folders import dir_option, held, now_ns
 from weedtw.cli.report import Report
 from weedtw.cli.session import command, invoke, masters_option, option, run
 from weedtw.cli.spelling import Count
-from weedtw.errors import BadRequest, StorageError
+from weedtw.errors import BadRequest, PeerError, StorageError
 from weedtw.formats.size import format_size
 
 if TYPE_CHECKING:
-    from weedtw.client import Client
+    from weedtw.client import Client, VolumeTail
     from weedtw.storage.backup import Own
 
 _ABOUT = """Copy a volume from a running server, or bring an earlier copy up to date.
 
 Only what is new is copied, until the volume was vacuumed: then all of it is. An interrupted backup is gone on with by
 the next one. The folder can be served by a volume server, or looked into with weedtw verify and weedtw export."""
+_KNOWS_NOT = (400, 404, 405)  # what a server answers that has no such endpoint
 
 
 @command(_ABOUT)
@@ -51,19 +52,32 @@ def backup(masters: str, folder: str, volume_id: int, collection: str, replicati
         bar = report.bar(f"volume {volume_id}")
 
         async def fetch(offset: int) -> Tail:
-            tail = await client.volume_tail(volume_id, offset)
+            tail = await _tail(client, volume_id, offset)
             if tail.collection != collection:
-                raise BadRequest(f"volume {volume_id} is of collection {tail.collection!r}; say so with --collection")
+                what = (
+                    f"is of collection {tail.collection}; say so with" if tail.collection else "is of none; leave out"
+                )
+                raise BadRequest(f"volume {volume_id} {what} --collection")
             bar.total(tail.size)
             return Tail(tail.data, tail.size, tail.revision, tail.offset_width)
 
-        with held(folder):
+        with held(folder, [files]):
             done = await back_up(files, fetch, now_ns(), bar.moved, own)
         bar.close()
         what = "copied" if done.anew else "added"
         report.result(f"{files.dat}: {format_size(done.copied)} {what}, {format_size(done.size)} now")
 
     return run("weedtw backup", masters, report, work)
+
+
+async def _tail(client: "Client", volume_id: int, offset: int) -> "VolumeTail":
+    try:
+        return await client.volume_tail(volume_id, offset)
+    except PeerError as error:
+        if error.status not in _KNOWS_NOT:
+            raise
+        reason = "gives volumes away in another way than weedtw's servers do; if it is SeaweedFS's, use weed backup"
+        raise PeerError(error.address, reason, error.status) from error
 
 
 def _own(replication: str, ttl: str) -> "Own":

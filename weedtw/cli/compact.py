@@ -53,7 +53,7 @@ def compact(
         files = the_one(folder, collection, volume_id)
         if preallocated:
             report.warn("--preallocateMB", "has no effect: the new data is as long as it has to be")
-        with held(folder):
+        with held(folder, [files]):
             try:
                 done = offline.compact_volume(files, time.time)
             except Damaged as error:

@@ -72,7 +72,7 @@ def fix(
                 if not (collection or volume_id):
                     miss_nothing(report, place, volumes)
                 for folder in dict.fromkeys(files.folder for files in volumes):
-                    with held(folder):
+                    with held(folder, volumes):
                         for files in volumes:
                             _fix_one(report, files, wish)
             except WeedError as error:

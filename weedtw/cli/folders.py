@@ -72,15 +72,17 @@ def the_one(folder: str, collection: str | None, volume_id: int | None) -> "Volu
 
 
 @contextmanager
-def held(folder: str) -> Iterator[None]:
-    """Keep volume servers out of a folder while it is worked on; raises FolderInUse when one is in it."""
-    from weedtw.storage.folderlock import FolderLock
+def held(folder: str, volumes: "Sequence[VolumeFiles]") -> Iterator[None]:
+    """Keep volume servers out of a folder while volumes in it are worked on; raises FolderInUse when one is in it."""
+    from weedtw.storage.folderlock import FolderLock, written_by
 
     try:
         lock = FolderLock(folder)
     except FolderInUse as error:
         raise FolderInUse(folder, f"{error.reason}; stop that server first") from error
     try:
+        if writer := written_by(path for files in volumes for path in (files.dat, files.idx)):
+            raise FolderInUse(folder, f"the folder is in use by {writer}; stop that first")
         yield
     finally:
         lock.release()

@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import stat
+from collections.abc import Iterable
 from typing import Final
 
 from weedtw.errors import FolderInUse, StorageError
@@ -43,6 +45,52 @@ class FolderLock:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+def written_by(paths: Iterable[str]) -> str:
+    """Another process that has one of these files open for writing, such as `process 77 (weed)`; "" if none is seen.
+
+    SeaweedFS's own servers hold no lock.  What belongs to other users is seen by root alone, and only Linux tells.
+    """
+    wanted = {(found.st_dev, found.st_ino) for path in paths if (found := _stat(path)) is not None}
+    for process in _listed("/proc"):
+        if not process.isdecimal() or int(process) == os.getpid():
+            continue
+        for number in _listed(f"/proc/{process}/fd"):
+            path = f"/proc/{process}/fd/{number}"
+            found = _stat(path)
+            if found is not None and (found.st_dev, found.st_ino) in wanted and _is_for_writing(path):
+                return f"process {process} ({_name(process)})"
+    return ""
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []  # ended meanwhile, or another user's
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _is_for_writing(path: str) -> bool:
+    try:
+        return bool(os.lstat(path).st_mode & stat.S_IWUSR)  # of the link itself: how the file was opened
+    except OSError:
+        return False
+
+
+def _name(process: str) -> str:
+    try:
+        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return "ended meanwhile"
 
 
 def _why_not(folder: str, error: OSError) -> str:
