@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import attrs
 
-from weedtw.errors import BadRequest, ChangeRefused, Damaged, PeerError
+from weedtw.errors import BadCollection, BadRequest, ChangeRefused, Damaged, PeerError
 from weedtw.formats.collection import check_collection
 from weedtw.formats.superblock import BASE_SIZE
 from weedtw.formats.vif import VolumeInfo
@@ -196,7 +196,7 @@ class Transfer:
             if not all(type(number) is int for number in numbers):
                 raise ValueError("a number is missing")
             bytes.fromhex(state["header"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (BadCollection, KeyError, TypeError, ValueError) as error:
             raise PeerError(source, f"what it says of volume {volume_id} makes no sense: {error}", 400) from error
         return state
 
