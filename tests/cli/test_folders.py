@@ -109,6 +109,14 @@ def test_no_index_and_one_of_another_volume(say: Say, folder: Path) -> None:
     assert any("lacks needle" in one for one in findings(say, folder))
 
 
+def test_what_to_do_about_it(say: Say, folder: Path) -> None:
+    (folder / "1.idx").unlink()
+    assert f"{folder / '1.idx'}: the index is wrong (1 in all); weedtw fix makes it anew" in say("verify", folder)[2]
+    assert say("fix", folder)[0] == 0
+    flip(folder / "1.dat", 700)
+    assert f"{folder / '1.dat'}: damaged, or its index is wrong (1 in all)" in say("verify", folder)[2]
+
+
 def test_half_a_row_and_a_broken_info(say: Say, folder: Path) -> None:
     with (folder / "1.idx").open("ab") as file:
         file.write(b"12345")
@@ -284,6 +292,15 @@ def test_wrong_wishes(say: Say, folder: Path, tmp_path: Path) -> None:
     ):
         status, _, err = say("export", "-dir", folder, "-volumeId=1", *words)
         assert (status, told in err) == (1, True), err
+
+
+def test_files_that_the_data_ends_before(say: Say, folder: Path) -> None:
+    os.truncate(folder / "1.dat", 3000)
+    status, out, err = say("export", "-dir", folder, "-volumeId=1")
+    assert (status, len(out.splitlines())) == (1, 15)
+    assert "at 3472: needle 13 is not there, the data ends before" in err
+    status, _, err = say("fix", folder)
+    assert (status, "a server that opens the volume cuts them off, and keeps them" in err) == (1, True)
 
 
 def test_export_of_what_was_deleted(say: Say, folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -13,7 +13,7 @@ from weedtw.formats.idx import unpack_rows
 from weedtw.storage import offline
 from weedtw.storage.audit import audit
 from weedtw.storage.contents import Contents
-from weedtw.storage.fileops import FileOps
+from weedtw.storage.fileops import Buffer, FileOps
 from weedtw.storage.names import VolumeFiles
 from weedtw.storage.testing import Fault, FaultyOps, ManualClock, scratch
 from weedtw.storage.volume import Volume
@@ -123,6 +123,38 @@ class FullDiskTests(OfflineCase):
             self.assertIn("cannot be made: No space left on device", str(error))
             self.assertEqual(sorted(self.state()), ["1.dat", "1.idx", "1.vif"])
         self.assertTrue(self.compact().is_sound)
+
+
+class ImpatientOps(FileOps):
+    """Somebody types Ctrl-C while a write of that number is made."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def pwritev(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return super().pwritev(fd, buffers, offset)
+
+
+class InterruptedTests(OfflineCase):
+    """Ctrl-C at any write leaves what was there, and nothing else."""
+
+    def test_at_every_write(self) -> None:
+        self.overwrite(624, b"\xa5" * 832)
+        self.fix()
+        for work, at_least in ((self.fix, 1), (self.compact, 4)):  # what is kept, super block, records, rows
+            before = self.state()
+            for number in range(1, 100):
+                try:
+                    work(ImpatientOps(number))
+                except KeyboardInterrupt:
+                    self.assertEqual(self.state(), before, f"write {number}")
+                else:
+                    break
+            self.assertLess(at_least, number)
+            self.assertNotEqual(self.state(), before)
 
 
 class CompactDamagedTests(OfflineCase):

@@ -75,7 +75,10 @@ def _tell(report: Report, files: "VolumeFiles", done: "Compacted") -> None:
         show_findings(done.damage)
         count = len(done.damage.findings) + done.damage.untold
         what = f"what is damaged ({count} in all) was kept as it is"
-        report.failed(files.dat, f"{what}; get it from another copy of the volume, or delete it and compact again")
+        report.failed(
+            files.dat,
+            f"{what}; get it from another copy (weedtw shell, volume.check.disk -slow -apply), or delete it",
+        )
 
 
 def _tell_refusal(report: Report, files: "VolumeFiles", error: Damaged) -> None:

@@ -46,10 +46,16 @@ def verify(folder: str, volume_id: int | None, collection: str | None, as_json: 
         show(report, found)
         for one in found:
             if not one.is_sound:
-                count = len(one.findings) + one.untold
-                report.failed(one.files.dat, f"damaged, or its index is wrong ({count} in all)")
+                report.failed(*_verdict(one))
 
     return carry_out(report, work)
+
+
+def _verdict(one: "Audited") -> tuple[str, str]:
+    count = len(one.findings) + one.untold
+    if all(finding.path == one.files.idx for finding in one.findings):
+        return one.files.idx, f"the index is wrong ({count} in all); weedtw fix makes it anew from the data"
+    return one.files.dat, f"damaged, or its index is wrong ({count} in all)"
 
 
 def _audit_all(report: Report, volumes: "Sequence[VolumeFiles]") -> "list[Audited]":

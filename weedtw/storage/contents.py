@@ -7,7 +7,7 @@ from typing import Literal
 import attrs
 
 from weedtw.errors import Damaged
-from weedtw.formats.needle import Needle, record_length, unpack
+from weedtw.formats.needle import HEADER_SIZE, Needle, record_length, unpack
 from weedtw.formats.superblock import SuperBlock
 from weedtw.storage.audit import expected_map, open_to_read, pieces, read_superblock, reading
 from weedtw.storage.fileops import DiskFile, FileOps
@@ -82,6 +82,8 @@ class Contents:
         version, path = self.superblock.version, self.dat.path
         try:
             record = self.dat.read(record_length(size, version), offset)
+            if len(record) < HEADER_SIZE:
+                return Damaged(path, f"needle {key:x} is not there, the data ends before")
             needle = unpack(memoryview(record), version, path=path)
         except Damaged as error:
             return error

@@ -206,7 +206,7 @@ def write_beside(ops: FileOps, path: str, content: Buffer) -> DiskFile:
     try:
         made.write([content], 0)
         made.sync()
-    except OSError:
+    except (OSError, KeyboardInterrupt):
         remove_quietly(ops, path)
         raise
     return made

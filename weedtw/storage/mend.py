@@ -101,7 +101,7 @@ class Mender:
                 copy.write([file.read(min(_PIECE, end - offset), offset)], offset - start)
             copy.sync()
             self.ops.sync_folder(os.path.dirname(path) or ".")
-        except OSError:
+        except (OSError, KeyboardInterrupt):
             remove_quietly(self.ops, path)
             raise
         return path

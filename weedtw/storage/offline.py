@@ -108,9 +108,8 @@ def fix(
         raise StorageError(files.idx, reason) from error
     doubt = survey.doubt
     if survey.tail is not None:
-        doubt = (
-            doubt or f"{survey.tail.end - survey.tail.start} bytes from {survey.tail.start} on are no whole record"
-        )
+        what = f"{survey.tail.end - survey.tail.start} bytes from {survey.tail.start} on are no whole record"
+        doubt = doubt or f"{what}; a server that opens the volume cuts them off, and keeps them"
     return Fixed(count, len(known), repairs[-1].kept_as, lost, doubt)
 
 
@@ -194,8 +193,8 @@ def compact_volume(files: VolumeFiles, clock: Callable[[], float], ops: FileOps 
         with reading(files.dat):
             gaps = _keep_gaps(volume, ops, int(clock() * 1e9))
         try:
-            _vacuum(volume)
-        except StorageError:
+            compact(volume).commit()
+        except (Exception, KeyboardInterrupt):
             if volume.generation is old and not os.path.exists(files.compaction_marker):
                 _forget(gaps, ops)  # the old data holds, to the end, and they are in it
             raise
@@ -207,30 +206,23 @@ def compact_volume(files: VolumeFiles, clock: Callable[[], float], ops: FileOps 
     return Compacted(before, stat.size, live, volume.repairs, gaps, damage)
 
 
-def _vacuum(volume: Volume) -> None:
-    compaction = compact(volume)
-    try:
-        compaction.commit()
-    finally:
-        compaction.cleanup()
-
-
 def _keep_gaps(volume: Volume, ops: FileOps, now_ns: int) -> tuple[Kept, ...]:
     """Copy what is no record to files beside the data; raises StorageError, and keeps nothing then."""
     generation = volume.generation
     scanner = Scanner(generation.dat, generation.dat_size, generation.version, now_ns=now_ns)
     mender = Mender(volume.files, ops)
     kept: list[Kept] = []
-    for gap in pieces(scanner, generation.superblock.size):
-        if not isinstance(gap, Gap):
-            continue
-        is_nought = scanner.is_nought(gap.start, gap.end)
-        try:
+    gaps = [piece for piece in pieces(scanner, generation.superblock.size) if isinstance(piece, Gap)]
+    try:
+        for gap in gaps:
+            is_nought = scanner.is_nought(gap.start, gap.end)
             kept.append(Kept(gap, "" if is_nought else mender.keep(generation.dat, gap.start, gap.end)))
-        except OSError as error:
-            _forget(kept, ops)
-            what = f"{gap.end - gap.start} bytes at {gap.start} are no record, and cannot be kept"
-            raise StorageError(volume.files.dat, f"{what}: {error.strerror or error}; nothing was changed") from error
+    except (OSError, KeyboardInterrupt) as error:
+        _forget(kept, ops)
+        if not isinstance(error, OSError):
+            raise
+        what = f"what is no record (at {gap.start}) cannot be kept beside the data: {error.strerror or error}"
+        raise StorageError(volume.files.dat, f"{what}; nothing was changed") from error
     return tuple(kept)
 
 

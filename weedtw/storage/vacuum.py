@@ -79,7 +79,7 @@ def _compacted(volume: Volume, source: Generation, snapshot: MapSnapshot, caught
         compaction.cleanup()
         cause = error.cause if isinstance(error, AppendFailed) else error
         raise WriteFailed(volume.files.compacted_dat, f"the vacuum failed: {cause.strerror or cause}") from error
-    except Exception:
+    except (Exception, KeyboardInterrupt):  # Ctrl-C ends weedtw compact
         compaction.cleanup()
         raise
     return compaction
@@ -268,7 +268,7 @@ def _new_generation(volume: Volume, source: Generation) -> Generation:
     try:
         idx = DiskFile(volume.ops, volume.files.compacted_idx, flags & ~os.O_EXCL | os.O_TRUNC)
         dat.write([superblock.pack()], 0)
-    except OSError:
+    except (OSError, KeyboardInterrupt):
         for path in (volume.files.compacted_idx, volume.files.compacted_dat):  # or it would seem under way for ever
             remove_quietly(volume.ops, path)
         raise
