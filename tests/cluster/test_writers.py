@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Sequence
 from http.client import HTTPException
 
@@ -104,10 +103,17 @@ def _check_copies(masters: Sequence[Daemon], fid: str, body: bytes) -> None:
     """Both copies hold exactly this, and every master knows where they are."""
     volume = fid.partition(",")[0]
     places: set[str] = set()
-    until = time.monotonic() + 60
-    while len(places) < 2 and time.monotonic() < until:  # a server may still be on its way back
+
+    def are_known() -> bool:
+        """To each of them; a server may still be on its way back."""
         lookups = [ask(master.address, {"volumeId": volume}, path="/dir/lookup") for master in masters]
-        places = {place["url"] for call in lookups if call.status == 200 for place in call.answer["locations"]}
+        told = [
+            {place["url"] for place in call.answer["locations"]} if call.status == 200 else set() for call in lookups
+        ]
+        places.update(*told)
+        return all(len(each) == 2 for each in told)
+
+    wait_until(are_known, f"every master knows two copies of {fid}")
     assert len(places) == 2, f"{fid} has copies on {places}"
     for place in places:
         answer = request("GET", f"{place}/{fid}")

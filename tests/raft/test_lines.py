@@ -333,7 +333,12 @@ class Garbage(SynchronousTestCase):
         self.check_refused(b'{"type":"campaign","term":1}' + padding)
 
     def test_the_worst_lines_cost_bounded_time_and_memory(self) -> None:
+        """Time is reckoned in what an honest line of that length takes, on this machine and at this moment."""
         room = MAX_LINE - 100
+        append = Append(SENDER, TO, 3, 7, 2, tuple(Entry(8 + n, 2, EntryKind.COMMAND) for n in range(room // 20)), 6)
+        began = time.process_time()
+        self.assertEqual(decode(encode(append), SENDER, TO), append)
+        honest = time.process_time() - began
         shapes = {
             "lists in lists": b"[" * room,
             "objects in objects": b'{"a":' * (room // 5),
@@ -353,14 +358,15 @@ class Garbage(SynchronousTestCase):
         }
         for name, line in shapes.items():
             self.assertLessEqual(len(line), MAX_LINE)
-            tracemalloc.start()
             began = time.process_time()
             self.check_refused(line)
             spent = time.process_time() - began
+            tracemalloc.start()
+            self.check_refused(line)
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             self.assertLess(peak, 100 * MAX_LINE, name)
-            self.assertLess(spent, 20, name)  # generous: under coverage and tracemalloc on a busy machine
+            self.assertLess(spent, 10 * honest, name)
 
     def test_long_random_lines(self) -> None:
         rng = random.Random(1)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.processes import wait_until
 from weedtw.errors import NeedleNotFound
 from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import Needle
@@ -222,10 +223,7 @@ def serving(folder: Path, scratch: Path) -> Iterator[tuple[str, str]]:
         ),
     ]
     try:
-        deadline = time.monotonic() + 60
-        while not _knows_volume(master):
-            assert time.monotonic() < deadline, (scratch / f"weed-{master}.log").read_text()
-            time.sleep(0.1)
+        wait_until(lambda: _knows_volume(master), f"the volume is known; see {log.name}")
         yield f"127.0.0.1:{master}", f"127.0.0.1:{volume}"
     finally:
         for child in reversed(children):
