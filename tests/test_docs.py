@@ -25,8 +25,8 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     *(os.path.relpath(path, ROOT) for path in sorted(glob(os.path.join(ROOT, "docs", "*.md")))),
 )
-# options of curl, useradd, systemctl and docker
-OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build", "--cacert"}
+# options of curl, useradd, systemctl, docker and tail
+OF_OTHERS = {"--data-binary", "--system", "--home-dir", "--now", "--build", "--cacert", "--pid"}
 TOOLS = (  # their source names their options
     os.path.join("tests", "sim", "__main__.py"),
     os.path.join("bench", "raft.py"),
