@@ -39,12 +39,14 @@ def test_a_damaged_file_is_left_out_of_the_export(say: Say, folder: Path, tmp_pa
 
 def test_wrong_wishes(say: Say, folder: Path, tmp_path: Path) -> None:
     for words, told in (
-        (["-newer=yesterday"], "not a time"),
+        (["-newer=yesterday"], "--newer: 'yesterday' is not a time such as"),
         (["-fileNameFormat={{.Color}}"], "there is no {{.Color}}"),
-        (["-o", str(tmp_path / "no" / "x.tar")], "No such file"),
     ):
         status, _, err = say("export", "-dir", folder, "-volumeId=1", *words)
-        assert (status, told in err) == (1, True), err
+        assert (status, told in err) == (2, True), err
+    for target, told in ((tmp_path / "no" / "x.tar", "No such file"), (tmp_path, "Is a directory")):
+        status, _, err = say("export", "-dir", folder, "-volumeId=1", f"-o={target}")
+        assert (status, f"{target}: cannot be written: {told}" in err) == (1, True), err
 
 
 def test_files_that_the_data_ends_before(say: Say, folder: Path) -> None:

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+import click
+
 from weedtw.cli.folders import carry_out, dir_option, now_ns, the_one, volume_options
 from weedtw.cli.report import Report, printable, say
 from weedtw.cli.session import command, invoke, option
 from weedtw.cli.spelling import Count
-from weedtw.errors import BadRequest, Damaged, StorageError
+from weedtw.errors import Damaged, StorageError
 from weedtw.formats.fileid import FileId
 
 if TYPE_CHECKING:
@@ -58,14 +60,15 @@ def export(
     limit: int | None,
 ) -> int:
     """List or write."""
+    output = output or None  # `-o=`, as the original has it by default
     report = Report("weedtw export", bars=output not in {None, "-"})
+    since, names = _since(newer), _Names(pattern)
 
     def work() -> None:
         from weedtw.storage.contents import Contents
 
         if deleted and output is not None:
             report.warn("--deleted", "has no effect with -o: only files that are there are put into a tar file")
-        since, names = _since(newer), _Names(pattern)
         contents = Contents.open(the_one(folder, collection, volume_id), now_ns=now_ns())
         entries = contents.with_deleted() if deleted and output is None else iter(contents)
         wanted = _wanted(report, contents, entries, since, limit)
@@ -85,7 +88,7 @@ def _since(newer: str | None) -> float:
     try:
         return time.mktime(time.strptime(newer, _TIME))
     except ValueError:
-        raise BadRequest(f"--newer {newer}: not a time such as 2026-01-31T15:04:05") from None
+        raise click.UsageError(f"--newer: {newer!r} is not a time such as 2026-01-31T15:04:05.") from None
 
 
 class _Names:
@@ -95,7 +98,7 @@ class _Names:
         unknown = [field for field in _FIELD.findall(pattern) if field not in _FIELDS]
         if unknown:
             known = ", ".join(f"{{{{.{field}}}}}" for field in _FIELDS)
-            raise BadRequest(f"--fileNameFormat: there is no {{{{.{unknown[0]}}}}}; there are {known}")
+            raise click.UsageError(f"--fileNameFormat: there is no {{{{.{unknown[0]}}}}}; there are {known}.")
         self._pattern = pattern
 
     def of(self, contents: "Contents", needle: "Needle") -> str:
