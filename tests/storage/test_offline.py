@@ -98,6 +98,16 @@ class FullDiskTests(OfflineCase):
         self.fix()
         self.refuse_each(self.compact, ("pwritev", "sync"))
 
+    def test_a_volume_without_its_information_file(self) -> None:
+        os.unlink(self.files.vif)
+        before = self.state()
+        for call in ("pwritev", "sync", "rename"):
+            ops = FaultyOps()
+            ops.faults.append(Fault(call, errno.ENOSPC, suffix=".vif.tmp" if call != "sync" else ".tmp"))
+            error = self.assertRaises(StorageError, self.compact, ops)
+            self.assertIn("No space left on device", str(error))
+            self.assertEqual(self.state(), before, call)
+
     def test_what_was_kept_stays_when_the_new_data_holds(self) -> None:
         self.overwrite(624, b"\xa5" * 832)
         self.fix()
