@@ -1,5 +1,9 @@
 """What is typed in the shell, and what becomes of the words."""
 
+import os
+import subprocess
+import sys
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from weedtw.cli.shell import split_commands
@@ -38,3 +42,14 @@ class Lines(SynchronousTestCase):
             for word in ("-apply", "-force", "-force=true"):
                 self.assertTrue(command.changes(command.parse(name, [word])))
             self.assertFalse(command.changes(command.parse(name, ["-apply=false"])))
+
+
+class Unread(SynchronousTestCase):
+    def test_nobody_reads_what_it_says(self) -> None:
+        """`weedtw shell -c help | head -1`: no traceback when the reader has seen enough."""
+        words = [sys.executable, "-m", "weedtw.cli.main", "shell", "-master=127.0.0.1:1", "-c", "help; help"]
+        unread, output = os.pipe()
+        os.close(unread)
+        with os.fdopen(output, "wb") as nobody:
+            ran = subprocess.run(words, stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        self.assertEqual((ran.returncode, ran.stderr), (1, ""))

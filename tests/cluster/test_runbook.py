@@ -176,11 +176,13 @@ def test_everything_that_is_typed_answers_as_the_document_shows(scratch: Scratch
 
 def test_each_alert_has_a_section_with_something_to_type() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    alerts = re.findall(r"- alert: (\w+)", (ROOT / "etc" / "alerts.yml").read_text(encoding="utf-8"))
+    rules = (ROOT / "etc" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", rules)
     assert len(alerts) > 5
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE))
     for alert in alerts:
         assert alert in sections, f"{alert} has a section"
+        assert f'runbook: "docs/operations.md#{alert.lower()}"\n' in rules, f"{alert} leads to its section"
         assert _BLOCK.search(sections[alert]), f"the section of {alert} has something to type"
     told = {name for name in sections if name.startswith("Weedtw")}
     assert told == set(alerts), "no section is of an alert that there is not"

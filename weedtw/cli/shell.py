@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from weedtw.cli.report import Report, printable, say
+from weedtw.cli.report import Report, drop_output, printable, say
 from weedtw.cli.session import PATIENCE, command, end_with, invoke, masters_option, option
 from weedtw.errors import WeedError
 
@@ -73,6 +73,9 @@ def shell(masters: str, text: str | None) -> int:
         except CancelledError:
             report.failed("", "interrupted; the same command again goes on")
             raise SystemExit(130) from None
+        except BrokenPipeError:  # `weedtw shell -c volume.list | head`: nobody reads the rest
+            drop_output()
+            raise SystemExit(1) from None
         if report.failures and text is not None:
             raise SystemExit(1)
 
