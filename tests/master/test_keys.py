@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.master.memory import MemoryLedger
@@ -137,8 +138,12 @@ class Seeing(SynchronousTestCase):
     def test_an_absurd_one_is_refused(self) -> None:
         ledger = MemoryLedger()
         keys = KeySequence(ledger, size=10)
-        for key in (ABSURD, 1 << 63, MAX_KEY):
-            assert not self.saw(keys, key)
+        with capturedLogs() as logged:
+            for key in (ABSURD, 1 << 63, MAX_KEY, ABSURD):
+                assert not self.saw(keys, key)
+        said = [formatEvent(event) for event in logged if event["log_level"] is LogLevel.error]
+        self.assertEqual(len(said), 3)  # once each
+        self.assertIn(f"a volume server reports the absurd file key {ABSURD:x}", said[0])
         assert self.take(keys) == 1
         assert self.saw(keys, ABSURD - 1)
 

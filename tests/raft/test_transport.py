@@ -170,6 +170,7 @@ class Connecting(TransportTest):
         node = Node(self.network, "a", members("a"))
         node.make_transport()
         self.successResultOf(node.transport.stop())
+        self.assertEqual((self.network.dialled, self.clock.getDelayedCalls()), ([], []))
 
     def test_a_node_that_is_stopping_refuses_callers(self) -> None:
         a, _ = self.cluster("a", "b")
