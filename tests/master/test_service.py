@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,30 @@ async def test_requests_under_way_finish_when_it_stops(stage: Stage) -> None:
     released.callback(None)
     assert (await answer)["fid"]
     await stopped
+
+
+@ensureDeferred
+async def test_a_disk_that_hangs_keeps_nobody_waiting_who_asks_how_the_master_is(stage: Stage) -> None:
+    server = await stage.add(volumes={3: volume(3)})
+    assert server.beats is not None
+    node = stage.master.ledger.node
+    assert node is not None
+    release = threading.Event()
+
+    def hang() -> None:
+        release.wait(60)
+
+    hanging = node._disk.run(hang)
+    try:
+        growing = Deferred.fromCoroutine(stage.ask("GET", "/vol/grow?count=1"))  # which has to be written down
+        for path in ("/cluster/status", "/cluster/healthz", "/healthz", "/cluster/members", "/metrics"):
+            assert (await stage.ask("GET", path)).status == 200, path
+        assert (await stage.ask("GET", "/dir/lookup?volumeId=3")).status == 200
+        assert not hanging.called, "all that was answered was answered while the disk hung"
+    finally:
+        release.set()
+        await hanging
+    await growing
 
 
 @ensureDeferred
