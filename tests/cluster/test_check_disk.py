@@ -50,7 +50,7 @@ def has(server: Daemon, fid: str) -> bytes | None:
     return answer.body if answer.status == 200 else None
 
 
-def test_copies_that_differ_are_told_of_and_mended(scratch: Scratch) -> None:
+def test_copies_that_differ_or_are_damaged_are_told_of_and_mended(scratch: Scratch) -> None:
     house, volume, fids = pair(scratch, 8)
     one, two = sorted(house.servers, key=lambda server: server.address)
     assert "compared 1 pairs of copies, 0 differed" in house.run(f"volume.check.disk -volumeId={volume}")
@@ -78,14 +78,12 @@ def test_copies_that_differ_are_told_of_and_mended(scratch: Scratch) -> None:
     house.files[lacking] = b"not on the other"
     house.check_files()
 
-
-def test_a_damaged_file_is_found_and_taken_from_the_other_copy(scratch: Scratch) -> None:
-    house, volume, fids = pair(scratch, 5)
+    # A bit of a file is flipped on the disk: the indexes know nothing of that, who reads it does.
     damage(house.folder(0) / f"{volume}.dat", house.files[fids[3]])
-    assert "0 differed" in house.run("volume.check.disk"), "the indexes are the same"
-    key = fids[3].split(",")[1][:-8].lstrip("0")
+    assert "0 differed" in house.run("volume.check.disk")
+    key_3 = fids[3].split(",")[1][:-8].lstrip("0")
     told = house.run("volume.check.disk -slow")
-    assert f"volume {volume}: 1 files are damaged on {house.servers[0].address}: {key}" in told
+    assert f"volume {volume}: 1 files are damaged on {house.servers[0].address}: {key_3}" in told
     assert ", 1 of their files are damaged" in told
     said = house.run("volume.check.disk -slow -apply; volume.check.disk -slow")
     assert f"volume {volume}: 1 files taken from another copy" in said
@@ -96,7 +94,7 @@ def test_a_damaged_file_is_found_and_taken_from_the_other_copy(scratch: Scratch)
         damage(house.folder(number) / f"{volume}.dat", house.files[fids[2]])
     said = house.run("volume.check.disk -slow -apply", status=1)
     assert "and no other copy has them" in said
-    assert house.run("volume.check.disk -slow").rstrip().count("files are damaged on") == 2, "neither was touched"
+    assert house.run("volume.check.disk -slow").count("files are damaged on") == 2, "neither was touched"
 
 
 def test_a_copy_too_many_goes_unless_it_has_what_no_other_has(scratch: Scratch) -> None:

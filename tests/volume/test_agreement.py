@@ -161,3 +161,59 @@ async def test_asked_by_others(cluster: Any, pair: Any) -> None:
         "changed": 1
     }
     assert (await cluster.ask("POST", two, "/admin/volume/agree?volume=3&with=10.0.0.1:80&since=0")).status == 400
+
+
+def flip(server: Any, key: int) -> None:
+    """A bit of a needle's data is another one on the disk of that server."""
+    volume = server.store.find(3)
+    place = volume.generation.needles.get(key)
+    with open(volume.files.dat, "r+b") as file:
+        file.seek(place.offset + 22)
+        byte = file.read(1)
+        file.seek(place.offset + 22)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+async def damaged(cluster: Any, server: Any) -> list[int]:
+    keys: list[int] = (await cluster.ask("GET", server, "/admin/volume/damaged", query={"volume": 3})).json["keys"]
+    return keys
+
+
+async def heal(cluster: Any, server: Any, other: Any, key: int) -> bool:
+    query = {"volume": 3, "with": other.address, "key": key}
+    healed: bool = (await cluster.ask("POST", server, "/admin/volume/heal", query=query)).json["healed"]
+    return healed
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_damaged_is_taken_from_the_other(cluster: Any, pair: Any) -> None:
+    one, two = pair
+    for server in pair:
+        for key in range(1, 5):
+            write(server, key, b"content %d" % key)
+        server.store.find(3).delete(4, COOKIE)
+    for key in (1, 3):
+        flip(one, key)
+    assert (await damaged(cluster, one), await damaged(cluster, two)) == ([1, 3], [])
+    await compare(one)
+    assert await damaged(cluster, one) == [1, 3], "the indexes and the checksums that are stored tell nothing"
+    assert [await heal(cluster, one, two, key) for key in (1, 2, 3, 4, 5)] == [True, False, True, False, False]
+    assert (await damaged(cluster, one), await damaged(cluster, two)) == ([], [])
+    wanted = {key: b"content %d" % key for key in (1, 2, 3)}
+    assert [contents(server) for server in pair] == [wanted, wanted]
+    assert not await heal(cluster, two, one, 1), "it is not damaged there"
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_damaged_everywhere_stays_as_it_is(cluster: Any, pair: Any) -> None:
+    one, two = pair
+    for server in pair:
+        write(server, 1, b"content of the first")
+        write(server, 2, b"content of the second")
+        flip(server, 1)
+    before = [server.store.find(3).generation.dat_size for server in pair]
+    assert [await heal(cluster, one, two, 1), await heal(cluster, two, one, 1)] == [False, False]
+    assert [server.store.find(3).generation.dat_size for server in pair] == before
+    assert [await damaged(cluster, server) for server in pair] == [[1], [1]]
+    answer = await cluster.ask("POST", one, "/admin/volume/heal", query={"volume": 3, "with": "a:1", "key": 1})
+    assert (answer.status, answer.error) == (400, "a:1 has no copy of volume 3")
