@@ -92,7 +92,7 @@ MASTER_OPTIONS = (
     Option(
         "maintenance.grace", kinds.duration(0, 31_536_000), "15m", "how long a copy is away before it is made anew"
     ),
-    Option("maintenance.replication", kinds.BOOL, "true", "make the copies that volumes are short of"),
+    Option("maintenance.replication", kinds.BOOL, "true", "make missing copies, and remove those too many"),
     Option("maintenance.vacuum", kinds.BOOL, "true", "give back the room of deleted files"),
     Option("maintenance.balance", kinds.BOOL, "false", "move volumes until servers are as full as each other"),
 )
