@@ -1,6 +1,6 @@
 """Heads and chunks, without a connection: against a slow second reading, and with any bytes."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -112,6 +112,7 @@ class FramingTests(SynchronousTestCase):
         self.assertEqual(self.feed(ChunkedFraming(), stream, cuts), b"".join(contents))
 
     @given(st.lists(st.sampled_from([b"5", b"0", b"\r\n", b"\n", b"hello", b";", b"a", b"A: b", b"\0"])))
+    @example([b"5", b"\r\n", b"hello", b"\r\n", b"0", b"\r\n", b"\r\n"])
     def test_any_chunks(self, pieces: list[bytes]) -> None:
         framing = ChunkedFraming()
         try:

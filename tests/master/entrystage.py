@@ -84,11 +84,6 @@ class Other:
             raise PeerError(self.address, str(error), 503) from error
         return {"acceptor": founding.dump(self.acceptor), "address": self.address}
 
-    def agree(self, birth: founding.Birth) -> None:
-        """To the proposal of somebody who has died since."""
-        ballot = (1, "node-c")
-        self.acceptor = self.acceptor.promise(self.own, ballot, self.own).accept(self.own, ballot, birth, self.own)
-
     def steps(self) -> list[str]:
         return [told["step"] for path, told in self.asked if path == "/cluster/found"]
 

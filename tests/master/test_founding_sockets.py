@@ -47,11 +47,6 @@ class Masters:
     async def stop(self, number: int) -> None:
         await self.services.pop(number).stopService()
 
-    def entrance(self, number: int) -> Entrance:
-        entrance = self.services[number].entrance
-        assert entrance is not None
-        return entrance
-
     def clusters(self) -> set[str]:
         return {service.ledger.cluster_id for service in self.services.values()}
 
