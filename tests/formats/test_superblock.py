@@ -1,6 +1,6 @@
 """The first bytes of a .dat file."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -58,7 +58,8 @@ class SuperBlockTests(SynchronousTestCase):
         self.assertEqual(block.size % 8, 0)
         self.assertEqual(SuperBlock.unpack(memoryview(packed + behind)), block)
 
-    @given(st.binary(max_size=64))
+    @given(st.binary(max_size=64) | st.binary(min_size=8, max_size=20).map(lambda data: b"\3\0\0\0" + data[4:]))
+    @example(b"\3\1\0\0\0\5\0\0")
     def test_any_bytes_are_read_or_damaged(self, data: bytes) -> None:
         try:
             block = SuperBlock.unpack(data, path="x")

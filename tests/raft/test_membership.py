@@ -1,6 +1,6 @@
 """Who belongs to a cluster: what changes do, which are refused, and how a membership is written down."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -10,6 +10,7 @@ from weedtw.raft.membership import AddLearner, Change, ChangeAddress, Demote, Me
 
 A, B, C = Member("a:1"), Member("b:1"), Member("c:1", voter=False)
 TRIO = Membership({"a": A, "b": B, "c": C})
+WRITTEN = TRIO.render()
 
 
 class Changes(SynchronousTestCase):
@@ -87,7 +88,8 @@ class Rendering(SynchronousTestCase):
         ):
             self.assertRaises(BadRequest, Membership.parse, text)
 
-    @given(st.binary())
+    @given(st.binary() | st.integers(0, 60).map(lambda at: WRITTEN[:at] + b" " + WRITTEN[at:]))
+    @example(b'{"a": {"address": "a:1", "voter": true}}')
     def test_garbage_is_refused_and_nothing_else_happens(self, garbage: bytes) -> None:
         try:
             found = Membership.parse(garbage)
