@@ -38,6 +38,19 @@ class ComparingTests(CopiesTestCase):
             ["POST b:1/admin/volume/agree with=a:1 since=1", "POST a:1/admin/volume/agree with=b:1 since=1"],
         )
 
+    def test_only_what_differs_is_asked_for_however_much_there_is(self) -> None:
+        servers = Copies(self.clock, a=copy(), b=copy())
+        rows = [(key, 8 * key, 10) for key in range(1, 451)]
+        servers.answers["GET a:1/admin/volume/index"] = index(*rows, (500, 4000, 10))
+        servers.answers["GET b:1/admin/volume/index"] = index((500, 8, 10))
+        found = self.done(servers.volumes.compare(VOLUME, "a:1", "b:1"))
+        self.assertEqual(found.keys, tuple(range(1, 451)))
+        servers.transcript()
+        self.assertEqual(self.done(servers.volumes.mend(found)), 12)
+        asked = [one.partition("keys=")[2].split(",") for one in servers.transcript()]
+        self.assertEqual([len(keys) for keys in asked], [200, 200, 200, 200, 50, 50], "both ways")
+        self.assertEqual({int(key) for keys in asked for key in keys}, set(range(1, 451)))
+
     def test_damaged_files_are_found_and_taken_from_whoever_has_them(self) -> None:
         servers = Copies(self.clock, a=copy(), b=copy(), c=copy())
         servers.answers["GET a:1/admin/volume/damaged"] = Said({"keys": ["5", 6, 7]})

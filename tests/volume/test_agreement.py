@@ -217,3 +217,33 @@ async def test_what_is_damaged_everywhere_stays_as_it_is(cluster: Any, pair: Any
     assert [await damaged(cluster, server) for server in pair] == [[1], [1]]
     answer = await cluster.ask("POST", one, "/admin/volume/heal", query={"volume": 3, "with": "a:1", "key": 1})
     assert (answer.status, answer.error) == (400, "a:1 has no copy of volume 3")
+
+
+@pytest_twisted.ensureDeferred
+async def test_named_keys_are_compared_however_many_others_there_are(
+    cluster: Any, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST", 3)
+    one, two = pair
+    for server in pair:
+        for key in range(1, 9):
+            write(server, key, b"both")
+    write(one, 20, b"only on the first")
+    one.store.find(3).delete(1, COOKIE)
+    two.store.find(3).delete(2, COOKIE)
+    write(two, 3, b"newer on the second")
+
+    async def agree(server: Any, other: Any, **more: Any) -> Any:
+        query = {"volume": 3, "with": other.address, "since": 1, **more}
+        return await cluster.ask("POST", server, "/admin/volume/agree", query=query)
+
+    assert "more than 3 changes" in (await agree(two, one)).error
+    assert (await agree(two, one, keys="1,2,20,77")).json == {"changed": 2}
+    assert (await agree(one, two, keys="1,2,20,77")).json == {"changed": 1}
+    assert contents(two)[20] == b"only on the first"
+    assert contents(one)[3] == b"both", "it was not named"
+    assert (await agree(one, two, keys="3")).json == {"changed": 1}
+    assert contents(one) == contents(two)
+    assert contents(one).keys() == {3, 4, 5, 6, 7, 8, 20}
+    for wrong in ("x", "1,-2", ",".join(["1"] * 1001)):
+        assert (await agree(one, two, keys=wrong)).status == 400, wrong

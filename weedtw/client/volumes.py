@@ -33,6 +33,7 @@ _REMEMBERED: Final = 15.0  # seconds, more than a volume server remembers where 
 _MARGIN: Final = 120 * 10**9  # nanoseconds before a copy was begun that are compared after it
 _SAME: Final = ("size", "indexSize", "revision", "sum")
 _MOST_ROWS: Final = 1 << 32  # bytes
+_KEYS_AT_ONCE: Final = 200  # that fit into the line of a request
 
 
 @attrs.frozen
@@ -45,6 +46,7 @@ class Difference:
     only_first: int  # files
     only_second: int
     unlike: int  # files of another size
+    keys: tuple[int, ...] = attrs.field(default=(), eq=False)  # of all of them
 
     @property
     def count(self) -> int:
@@ -194,18 +196,19 @@ class Volumes:
             await deferLater(self.reactor, _POLL)
         return False
 
-    async def _agree(self, volume_id: int, first: str, second: str, since: int) -> int:
-        changed = 0
+    async def _agree(self, volume_id: int, first: str, second: str, since: int, keys: Iterable[int] = ()) -> int:
+        keys, changed = list(keys), 0
         for one, other in ((second, first), (first, second)):
-            changed += await self._follow(volume_id, one, other, since)
+            changed += await self._follow(volume_id, one, other, since, keys)
         return changed
 
-    async def _follow(self, volume_id: int, one: str, other: str, since: int) -> int:
+    async def _follow(self, volume_id: int, one: str, other: str, since: int, keys: Iterable[int]) -> int:
         """Have one server take over what is newer on the other.
 
         It remembers for a while where copies are: one that has just come is not known to it at once.
         """
-        query = {"with": other, "since": str(max(1, since))}
+        named = ",".join(map(str, keys))
+        query = {"with": other, "since": str(max(1, since)), **({"keys": named} if named else {})}
         until = self.reactor.seconds() + _REMEMBERED
         while True:
             try:
@@ -335,18 +338,26 @@ class Volumes:
     async def compare(self, volume_id: int, first: str, second: str) -> Difference:
         """Compare two copies by their indexes."""
         ours, theirs = await self._live(first, volume_id), await self._live(second, volume_id)
+        unlike = {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]}
         return Difference(
             volume_id,
             first,
             second,
             only_first=len(ours.keys() - theirs.keys()),
             only_second=len(theirs.keys() - ours.keys()),
-            unlike=sum(ours[key] != theirs[key] for key in ours.keys() & theirs.keys()),
+            unlike=len(unlike),
+            keys=tuple(sorted((ours.keys() ^ theirs.keys()) | unlike)),
         )
 
     async def mend(self, found: Difference) -> int:
         """Have both copies take over what is newer on the other; how many files were."""
-        return await self._agree(found.volume_id, found.first, found.second, 1)
+        if not found.keys:
+            return await self._agree(found.volume_id, found.first, found.second, 1)
+        changed = 0
+        for start in range(0, len(found.keys), _KEYS_AT_ONCE):
+            keys = found.keys[start : start + _KEYS_AT_ONCE]
+            changed += await self._agree(found.volume_id, found.first, found.second, 1, keys)
+        return changed
 
     async def _live(self, server: str, volume_id: int) -> dict[int, int]:
         """The size of each file that is there, by key."""

@@ -5,6 +5,7 @@ rows behind are looked at.  Volumes of versions 1 and 2 know no times.
 """
 
 import bisect
+from collections.abc import Collection
 from typing import Any, Final, Self
 
 import attrs
@@ -66,6 +67,20 @@ def changes_since(volume: Volume, since_ns: int) -> dict[int, Change]:
         return {key: _change(generation, key, rows, row) for key, row in last.items()}
     except OSError as error:
         raise StorageError(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def changes_of(volume: Volume, keys: Collection[int]) -> dict[int, Change]:
+    """The last change of each of those keys that ever was here, whenever that was; raises StorageError."""
+    generation = volume.generation
+    width = generation.needles.offset_width
+    try:
+        end = generation.idx_size - generation.idx_size % ROW_SIZES[width]
+        rows = unpack_rows(generation.index_rows(0, end), width)
+        wanted = set(keys)
+        last = {key: row for row, key in enumerate(rows.keys.tolist()) if key in wanted}
+        return {key: _change(generation, key, rows, row) for key, row in last.items()}
+    except OSError as error:
+        raise StorageError(generation.dat.path, f"cannot be read: {error.strerror or error}") from error
 
 
 def state_of(volume: Volume, key: int) -> Change:

@@ -31,7 +31,7 @@ from weedtw.formats.ttl import Ttl
 from weedtw.http.requests import Request, params
 from weedtw.http.responses import body_response, endpoint, json_response, uninterrupted
 from weedtw.http.routes import Routes
-from weedtw.storage.changes import Change, changes_since, record_of
+from weedtw.storage.changes import Change, changes_of, changes_since, record_of
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.soundness import damaged_keys
 from weedtw.storage.store import Store
@@ -39,12 +39,21 @@ from weedtw.volume.agreement import Agreement
 from weedtw.volume.contents import Run
 
 TAIL_PIECE = 4 << 20  # bytes
+MOST_KEYS = 1000  # in one request
 _VACUUMS_AT_ONCE = 1  # each copies a whole volume; more at once only make the disk's arm jump
 
 
 def volume_of(request: Request) -> int:
     """The volume that a request names; raises BadRequest."""
     return params(request).required_integer("volume", least=1, most=MAX_VOLUME_ID)
+
+
+def _keys_of(request: Request) -> list[int]:
+    """The keys in `keys=1,2`; raises BadRequest."""
+    words = [word for word in params(request).text("keys").split(",") if word]
+    if len(words) > MOST_KEYS or not all(word.isascii() and word.isdecimal() and len(word) <= 20 for word in words):
+        raise BadRequest(f"keys is not a list of at most {MOST_KEYS} numbers with commas between them")
+    return [int(word) for word in words]
 
 
 @attrs.define(eq=False)
@@ -178,11 +187,14 @@ class Admin:
     @app.route("/volume/changes", methods=["GET"])
     @endpoint
     async def volume_changes(self, request: Request) -> bytes:
-        """The last change of every key since a time in unix nanoseconds."""
+        """The last change of every key since a time in unix nanoseconds, or of those that are named."""
         volume = self.store.find(volume_of(request))
         since = params(request).required_integer("since", least=0, most=2**63 - 1)
+        keys = _keys_of(request)
         now = int(volume.clock() * 1e9)
-        changes: dict[int, Change] = await self.run(changes_since, volume, since)
+        changes: dict[int, Change] = await (
+            self.run(changes_of, volume, keys) if keys else self.run(changes_since, volume, since)
+        )
         return json_response(request, {"now": now, "changes": [one.as_json() for one in changes.values()]})
 
     @app.route("/volume/needle", methods=["GET"])
@@ -202,7 +214,8 @@ class Admin:
         """Take over what is newer in the copy of another server."""
         volume = self.store.find(volume_of(request))
         since = params(request).required_integer("since", least=0, most=2**63 - 1)
-        changed: int = await uninterrupted(self.agreement.follow(volume, params(request).required("with"), since))
+        other, keys = params(request).required("with"), _keys_of(request)
+        changed: int = await uninterrupted(self.agreement.follow(volume, other, since, keys))
         return json_response(request, {"changed": changed})
 
     @app.route("/volume/damaged", methods=["GET"])

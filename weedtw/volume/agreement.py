@@ -10,12 +10,13 @@ This is done a few times in the first minute, for the other side may still be at
 volume is not vacuumed: that would forget deletions which the other copy has yet to hear of.
 
     GET  /admin/volume/changes?volume=&since=       {"now": ns, "changes": [[key, cookie, size, crc, ns], …]}
+                                    or &keys=1,2    of those keys, whenever they were changed; for `agree` as well
     GET  /admin/volume/needle?volume=&key=          the record as it is in the .dat
     POST /admin/volume/agree?volume=&with=&since=   take over what is newer there: {"changed": 1}
     POST /admin/volume/heal?volume=&key=&with=      take one damaged file from there: {"healed": true}
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -28,7 +29,7 @@ from twisted.python.failure import Failure
 from weedtw.errors import BadRequest, Damaged, PeerError, StorageError, WeedError
 from weedtw.formats.needle import unpack
 from weedtw.http.agent import PeerAgent
-from weedtw.storage.changes import Change, changes_since, state_of
+from weedtw.storage.changes import Change, changes_of, changes_since, state_of
 from weedtw.storage.soundness import is_sound
 from weedtw.storage.store import Store
 from weedtw.storage.volume import Volume
@@ -117,14 +118,14 @@ class Agreement:
         volume.is_compared = True
         return True
 
-    async def follow(self, volume: Volume, other: str, since_ns: int) -> int:
-        """Take over what is newer in the copy at `other`; return how much.
+    async def follow(self, volume: Volume, other: str, since_ns: int, keys: Sequence[int] = ()) -> int:
+        """Take over what is newer in the copy at `other`, or only of those keys; return how much.
 
         Raises BadRequest when that has no copy, Unavailable, PeerError and StorageError.
         """
         if other not in await self.replicator.others(volume.id, volume.replication.copies):
             raise BadRequest(f"{other[:100]} has no copy of volume {volume.id}")
-        return await self._follow(volume, other, since_ns)
+        return await self._follow(volume, other, since_ns, keys)
 
     async def heal(self, volume: Volume, other: str, key: int) -> bool:
         """Take a needle that is damaged here from the copy at `other`; False when it is not damaged, or not there.
@@ -139,11 +140,13 @@ class Agreement:
             return False
         return await self._take_over(volume, other, Change(key, 0, 0, 0, 0, place), Change(key, 0, 0, 0, 0))
 
-    async def _follow(self, volume: Volume, other: str, since_ns: int) -> int:
-        query = {"volume": volume.id, "since": since_ns}
+    async def _follow(self, volume: Volume, other: str, since_ns: int, keys: Sequence[int] = ()) -> int:
+        query = {"volume": volume.id, "since": since_ns, "keys": ",".join(map(str, keys)) or None}
         answer = await self.peers.get_json(other, "/admin/volume/changes", query, timeout=_TIMEOUT, limit=_MOST)
         settled, theirs = _parsed(other, answer)
-        ours: Mapping[int, Change] = await self.run(changes_since, volume, since_ns)
+        ours: Mapping[int, Change] = await (
+            self.run(changes_of, volume, keys) if keys else self.run(changes_since, volume, since_ns)
+        )
         changed = 0
         for their in theirs:
             if their.append_at_ns > settled:
