@@ -104,7 +104,7 @@ def opened(folder: Path) -> Store:
 def test_100000_needles_killed_in_the_middle(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    seed = random.randrange(1 << 32)
+    seed = int(os.environ.get("WEEDTW_SEED") or random.SystemRandom().randrange(1 << 32))
     draw = random.Random(seed)
     done = 0
     kills = 0
@@ -128,7 +128,7 @@ def test_100000_needles_killed_in_the_middle(tmp_path: Path) -> None:
 def test_killed_during_vacuums(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
-    seed = random.randrange(1 << 32)
+    seed = int(os.environ.get("WEEDTW_SEED") or random.SystemRandom().randrange(1 << 32))
     draw = random.Random(seed)
     state: dict[int, int] = {}  # key -> turn, 0 when deleted
     revisions = 0
