@@ -1,5 +1,6 @@
 """Writes and deletes on all copies, or on none."""
 
+import functools
 import os
 from typing import Any
 
@@ -176,17 +177,24 @@ async def test_a_wrong_cookie_changes_nothing_anywhere(cluster: Any, pair: Any) 
 
 @pytest_twisted.ensureDeferred
 async def test_fsync_is_passed_on(cluster: Any, pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    write = Volume.write
+    """From whichever server it comes, for deletions too."""
+    asked: list[tuple[str, bool]] = []
+    for name in ("write", "delete"):
 
-    def spy(volume: Volume, *args: Any, fsync: bool = False, **options: Any) -> Any:
-        asked.append(fsync)
-        return write(volume, *args, fsync=fsync, **options)
+        def spy(volume: Volume, *args: Any, name: str, real: Any, fsync: bool = False, **options: Any) -> Any:
+            asked.append((name, fsync))
+            return real(volume, *args, fsync=fsync, **options)
 
-    monkeypatch.setattr(Volume, "write", spy)
-    await cluster.put(pair[0], FID + "?fsync=true", b"x", "a/b")
-    await cluster.put(pair[0], FID, b"y", "a/b")
-    assert asked == [True, True, False, False]
+        monkeypatch.setattr(Volume, name, functools.partialmethod(spy, name=name, real=getattr(Volume, name)))
+    for server in pair:
+        for query, fsync in (("?fsync=true", True), ("", False)):
+            asked.clear()
+            assert (await cluster.put(server, FID + query, os.urandom(9), "a/b")).status == 201
+            assert (await cluster.delete(server, FID + query)).status == 202
+            if fsync:
+                assert asked == [("write", True)] * 2 + [("delete", True)] * 2
+            else:  # some of it may be done more briskly
+                assert not any(synced for _, synced in asked)
 
 
 @pytest_twisted.ensureDeferred
