@@ -52,6 +52,17 @@ class Locating(WithScene):
         with self.assertRaises(VolumeNotFound):
             self.where(9)
 
+    def test_only_who_leads_knows_that_there_is_none(self) -> None:
+        self.scene.join("a:1")
+        self.scene.submit(RaiseVolumeIds(9))
+        self.scene.ledger.lose_lead("n:9333")
+        with self.assertRaises(Unavailable) as caught:
+            self.where(5)
+        assert "this master may not know all" in str(caught.exception)
+        self.scene.ledger.gain_lead()
+        with self.assertRaises(VolumeNotFound):
+            self.where(5)
+
     def test_a_server_that_is_forgotten_is_not_awaited(self) -> None:
         server = self.scene.join("a:1", holds=(volume(1),))
         self.scene.leave(server)
