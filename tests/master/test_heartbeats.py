@@ -373,14 +373,21 @@ class Leaving(Listening):
         )
 
     def test_two_pulses_of_silence(self) -> None:
-        wire = self.connect("a:1", volume(1))
-        self.scene.clock.advance(9)
-        assert not wire.transport.disconnected
-        wire.say(pulse())
-        self.scene.clock.advance(9)
-        assert not wire.transport.disconnected
-        self.scene.clock.advance(1.1)
-        assert wire.transport.disconnected
+        """Of the server's own pulse, whatever the others' is."""
+        for number, seconds in enumerate((5.0, 3.0, 60.0), 1):
+            wire = self.connect(f"{number}:1", volume(number), pulse=seconds)
+            self.scene.clock.advance(1.9 * seconds)
+            assert not wire.transport.disconnected
+            wire.say(pulse())
+            self.scene.clock.advance(1.9 * seconds)
+            assert not wire.transport.disconnected
+            with capturedLogs() as events:
+                self.scene.clock.advance(0.2 * seconds)
+            assert wire.transport.disconnected
+            said = ("warn", f"volume server {number}:1 said nothing for {2 * seconds:g} s")
+            self.assertEqual(self.said(events), [said])
+            wire.lose()
+            assert self.where(number) == []
 
     def test_a_client_that_says_nothing(self) -> None:
         wire = Wire(self.hub)
