@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.tcp import Server
 from twisted.logger import LogEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -33,16 +33,30 @@ class _Reactor:
         self.ended.append((selectable, why))
 
 
-def _connection(outcome: Any) -> Any:
-    """A TCP connection whose `doRead` returns or raises that."""
+class _Protocol:
+    def __init__(self, fault: Exception | None) -> None:
+        self.fault = fault
+        self.received: list[bytes] = []
 
-    def read() -> Any:
-        if isinstance(outcome, ZeroDivisionError):
-            raise outcome
-        return outcome
+    def dataReceived(self, data: bytes) -> None:
+        self.received.append(data)
+        if self.fault is not None:
+            raise self.fault
+
+
+def _connection(data: bytes | OSError = b"", *, end: Exception | None = None, fault: Exception | None = None) -> Any:
+    """A TCP connection from which that comes; without any its `doRead` returns `end`.  Its protocol may fail."""
+
+    def recv(size: int) -> bytes:
+        assert size == made.bufferSize
+        if isinstance(data, OSError):
+            raise data
+        return data
 
     made: Any = Server.__new__(Server)
-    made.doRead = read
+    made.socket = SimpleNamespace(recv=recv)
+    made.protocol = _Protocol(fault)
+    made.doRead = lambda: end
     return made
 
 
@@ -63,14 +77,17 @@ class IterationTests(SynchronousTestCase):
         self.iterate(0.0)
 
     def test_connections_with_bytes_are_read_and_ended_when_they_say_so(self) -> None:
-        done = ConnectionDone()
-        ended = _connection(done)
-        self.see((3, _connection(None), select.EPOLLIN), (4, ended, select.EPOLLIN))
-        assert self.reactor.ended == [(ended, done)]
+        done, lost = ConnectionDone(), ConnectionLost()
+        alive, spurious = _connection(b"some"), _connection(BlockingIOError())
+        ended, broken = _connection(end=done), _connection(ConnectionResetError(), end=lost)
+        self.see(*((number, made, select.EPOLLIN) for number, made in enumerate((alive, spurious, ended, broken), 3)))
+        assert self.reactor.ended == [(ended, done), (broken, lost)]
         assert self.reactor.served == []
+        received = [made.protocol.received for made in (alive, spurious, ended, broken)]
+        assert received == [[b"some"], [], [], []]
 
     def test_everything_else_is_left_to_the_reactor(self) -> None:
-        connection, other = _connection(None), SimpleNamespace()
+        connection, other = _connection(b"some"), SimpleNamespace()
         self.see((3, connection, select.EPOLLIN | select.EPOLLHUP), (4, other, select.EPOLLIN))
         assert self.reactor.served == [(connection, select.EPOLLIN | select.EPOLLHUP), (other, select.EPOLLIN)]
         self.reactor.events = [(5, select.EPOLLIN)]  # it has gone meanwhile
@@ -79,7 +96,7 @@ class IterationTests(SynchronousTestCase):
 
     def test_a_fault_ends_that_connection_only(self) -> None:
         fault = ZeroDivisionError()
-        broken, sound = _connection(fault), _connection(ConnectionDone())
+        broken, sound = _connection(b"some", fault=fault), _connection(end=ConnectionDone())
         self.see((3, broken, select.EPOLLIN), (4, sound, select.EPOLLIN))
         assert [selectable for selectable, _ in self.reactor.ended] == [broken, sound]
         assert self.reactor.ended[0][1] is fault

@@ -32,9 +32,16 @@ def _settle() -> None:
 
 
 def _read(connection: Server | Client) -> Exception | None:
-    """Let a connection read; why it is to be ended, if it is."""
+    """Let a connection read, as its `doRead` does; why it is to be ended, if it is."""
     try:
-        return connection.doRead()
+        data = connection.socket.recv(connection.bufferSize)
+    except OSError:
+        data = b""
+    try:
+        if not data:
+            return connection.doRead()  # meets the same end or error, and knows what it means
+        connection.protocol.dataReceived(data)
+        return None
     except Exception as error:  # noqa: BLE001 - whatever its protocol did wrong, it is the only one to suffer
         _log.failure("serving a connection")
         return error

@@ -23,6 +23,7 @@ TOMBSTONE: Final = -1
 ALIGNMENT: Final = 8
 OFFSET_WIDTHS: Final = (4, 5)
 ROW_SIZES: Final = {4: 16, 5: 17}  # by bytes of offset
+_LIMITS: Final = {width: ALIGNMENT << 8 * width for width in OFFSET_WIDTHS}
 
 _ROWS: Final = {4: struct.Struct(">QIi"), 5: struct.Struct(">QIBi")}
 _COLUMNS: Final = {
@@ -43,7 +44,7 @@ class Rows(NamedTuple):
 
 def max_volume_size(offset_width: int) -> int:
     """Bytes of `.dat` that rows with offsets of that many bytes can address: a record must begin below it."""
-    return ALIGNMENT << 8 * offset_width
+    return _LIMITS[offset_width]
 
 
 def pack_row(key: int, offset_bytes: int, size: int, offset_width: int) -> bytes:
@@ -52,7 +53,7 @@ def pack_row(key: int, offset_bytes: int, size: int, offset_width: int) -> bytes
     Raises ValueError when the offset is no multiple of 8 or beyond `max_volume_size`.
     """
     units, rest = divmod(offset_bytes, ALIGNMENT)
-    if rest or not 0 <= offset_bytes < max_volume_size(offset_width):
+    if rest or not 0 <= offset_bytes < _LIMITS[offset_width]:
         raise ValueError(f"offset {offset_bytes} does not fit a row with offsets of {offset_width} bytes")
     if offset_width == 5:
         return _ROWS[5].pack(key, units & 0xFFFF_FFFF, units >> 32, size)

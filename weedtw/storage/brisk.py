@@ -66,7 +66,7 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
             offset = generation.append(buffers, key, size)
         except AppendFailed as error:
             raise volume.failed(error) from error.cause
-        needles.put(key, offset, size)
+        needles.put_new(key, offset, size)
         generation.last_append_at_ns = stamp
         volume.changed(now)
     finally:

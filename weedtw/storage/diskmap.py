@@ -143,6 +143,10 @@ class DiskMap:
         self._layers[0][key] = packed_place(offset, size)
         return before
 
+    def put_new(self, key: int, offset: int, size: int) -> None:
+        """`put` for a key that `get` does not find."""
+        self.put(key, offset, size)
+
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""
         before = self.get(key)

@@ -166,9 +166,12 @@ class DiskFile:
         """Fill a buffer without waiting for the disk; whether it could be.  Raises OSError if it is not known."""
         return self._ops.pread_cached_into(self.fd, buffer, offset) == len(buffer)
 
-    def write(self, buffers: Sequence[Buffer], offset: int) -> int:
-        """Write all of `buffers` at `offset`, return their length; raises OSError, and then a part may be written."""
-        total = sum(map(len, buffers))
+    def write(self, buffers: Sequence[Buffer], offset: int, length: int | None = None) -> int:
+        """Write all of `buffers` at `offset`, return their length, which may be given if it is known.
+
+        Raises OSError, and then a part may be written.
+        """
+        total = sum(map(len, buffers)) if length is None else length
         done = self._ops.pwritev(self.fd, buffers, offset)
         while done < total:
             # The kernel took a part: ask again for the rest, and it says why.

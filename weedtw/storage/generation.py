@@ -159,8 +159,8 @@ class Generation:
             raise VolumeFull(self.dat.path, f"{limit} GiB is what an index with {width}-byte offsets covers")
         row = pack_row(key, offset, size, width)
         try:
-            self.dat.write(buffers, offset)
-            self.idx.write([row], self.idx_size)
+            self.dat.write(buffers, offset, length)
+            self.idx.write([row], self.idx_size, len(row))
         except OSError as error:
             raise AppendFailed(error, undone=self._cut_back()) from error
         self.dat_size = offset + length

@@ -236,6 +236,14 @@ class NeedleMap:
         self._layers.recent[key] = packed_place(offset, size)
         return before
 
+    def put_new(self, key: int, offset: int, size: int) -> None:
+        """`put` for a key that `get` does not find: looking for it a second time would take the longest of it."""
+        counters = self.counters
+        counters.file_count += 1
+        counters.content_bytes += size
+        counters.max_key = max(counters.max_key, key)
+        self._layers.recent[key] = packed_place(offset, size)
+
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""
         before = self.get(key)
@@ -254,11 +262,11 @@ class NeedleMap:
 
     def wants_merge(self) -> bool:
         """Whether so much is in the dict that it should be merged, and no merge is under way."""
-        recent, merging, _ = self._layers
+        recent, merging, base = self._layers
         count = len(recent)
         if count < _SMALLEST_MERGE or merging:
             return False
-        return count >= min(len(self) >> _MERGE_SHARE, _LARGEST_MERGE)
+        return base is None or count >= min(len(base.keys) >> _MERGE_SHARE, _LARGEST_MERGE)
 
     def begin_merge(self, _mark: Callable[[], Mark] | None = None) -> None:
         """Under the lock: from now on what is written goes to a new dict."""
