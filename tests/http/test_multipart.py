@@ -145,6 +145,7 @@ class FirstFileTests(SynchronousTestCase):
 
     @given(st.lists(st.sampled_from([b"--sep", b"\r\n", b"--", b"A: b", file_head("a").encode(), b" ", b"x"])))
     @example([file_head("a").encode(), b"\r\n", b"\r\n", b"x", b"\r\n", b"--sep", b"\r\n"])
+    @example([b"\r\n", b"\r\n", b"--sep", b"--sep"])
     def test_any_body(self, pieces: list[bytes]) -> None:
         middle = b"".join(pieces)
         for body in (middle, b"--sep\r\n" + middle, b"--sep\r\n" + middle + b"\r\n--sep--\r\n"):
@@ -153,7 +154,8 @@ class FirstFileTests(SynchronousTestCase):
             except BadRequest:
                 continue
             self.assertIn(bytes(part.data), middle)
-            self.assertNotIn(b"\r\n--sep", bytes(part.data))
+            # What only begins like a delimiter is content; the file's last line ends where the next part begins.
+            self.assertNotRegex(bytes(part.data) + b"\r\n", rb"\r\n--sep(?:--)?[ \t]*\r\n")
 
     @given(st.binary())
     def test_any_bytes(self, data: bytes) -> None:
