@@ -4,8 +4,10 @@
 
 Needs wrk.  Each system runs one master and two volume servers of one rack on loopback; what is not measured idles
 meanwhile.  Every row is measured in each round, on one system right after the other, so that what else the machine
-does falls on both.  The table has the median of the rounds.  CPU is that of the asked daemon, by /proc/PID/stat; for
-replicated writes that of both volume servers.  `--path klein` makes weedtw answer everything through Klein.
+does falls on both.  The table has the median of the rounds.  CPU is that of the asked daemons, by /proc/PID/stat; for
+replicated writes that of both volume servers.  In the rows that end in -2 both volume servers are asked at the same
+time, by half of the connections each, as by clients that take their ids from the master.  `--path klein` makes weedtw
+answer everything through Klein.
 """
 
 import argparse

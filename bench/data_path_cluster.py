@@ -66,14 +66,14 @@ class Running:
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def assign(self, wish: str) -> str:
-        """A file id on the first volume server; waits until it can be had."""
+    def assign(self, wish: str, server: int = 0) -> str:
+        """A file id on that volume server; waits until it can be had."""
         until = time.monotonic() + LIMIT
         said: Any = "nothing"
         while time.monotonic() < until:
             try:
                 said = self.ask(self.master, f"/dir/assign?{wish}")
-                if said["url"] == self.volumes[0]:
+                if said["url"] == self.volumes[server]:
                     return str(said["fid"])
             except (OSError, http.client.HTTPException, ValueError, KeyError):
                 time.sleep(0.1)

@@ -47,7 +47,10 @@ end
 
 @attrs.frozen
 class Case:
-    """One thing to measure.  `size` is that of the files, in bytes; `files` how many are asked for at random."""
+    """One thing to measure.  `size` is that of the files, in bytes; `files` how many are asked for at random.
+
+    Of two `servers` each gets half of the files and of the connections, at the same time.
+    """
 
     name: str
     kind: str  # get, put, assign, lookup
@@ -55,12 +58,16 @@ class Case:
     files: int = 20_000
     connections: int = 32
     replication: str = "000"
+    servers: int = 1
 
 
 CASES = (
     Case("get", "get"),
     Case("put", "put"),
     Case("put-001", "put", replication="001"),
+    Case("get-2", "get", servers=2),
+    Case("put-2", "put", servers=2),
+    Case("put-001-2", "put", replication="001", servers=2),
     Case("assign", "assign"),
     Case("lookup", "lookup"),
     Case("get-64k", "get", size=64 * KB, files=1000),
@@ -86,33 +93,64 @@ class Figures:
 def prepare(running: Running, cases: Sequence[Case]) -> None:
     """Store the files that will be asked for."""
     for case in cases:
-        if case.kind == "get":
-            _store(running, case)
-        elif case.kind == "put":
-            _ids(running, case, f"replication={case.replication}")
+        for server in range(case.servers):
+            if case.kind == "get":
+                _store(running, case, server)
+            elif case.kind == "put":
+                _ids(running, case, server)
 
 
 def measure(running: Running, case: Case, seconds: float) -> Figures:
     """Let wrk ask for so many seconds."""
-    address = running.master if case.kind in {"assign", "lookup"} else running.volumes[0]
-    paid_by = running.volumes if case.replication != "000" else [address]
-    script = _write_script(running, case)
+    asked = [running.master] if case.kind in {"assign", "lookup"} else running.volumes[: case.servers]
+    paid_by = running.volumes if case.replication != "000" else asked
+    scripts = [_write_script(running, case, server) for server in range(len(asked))]
+    connections = case.connections // len(asked)
     before = sum(map(running.cpu_seconds, paid_by))
-    words = ["wrk", "-t1", f"-c{case.connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", script]
-    output = subprocess.run([*words, f"http://{address}"], capture_output=True, text=True, check=True).stdout
+    started = [
+        subprocess.Popen(
+            [
+                "wrk",
+                "-t1",
+                f"-c{connections}",
+                f"-d{seconds:g}s",
+                "--timeout",
+                "20s",
+                "-s",
+                script,
+                f"http://{address}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for address, script in zip(asked, scripts, strict=True)
+    ]
+    said = [_figures(each.communicate()[0]) for each in started]
     used = sum(map(running.cpu_seconds, paid_by)) - before
+    requests = sum(each[0] for each in said)
+    return Figures(
+        rate=sum(count / duration * 1e6 for count, duration, *_ in said),
+        p50=sum(count * p50 for count, _, p50, *_ in said) / max(1, requests) / 1e3,
+        p99=max(p99 for *_, p99, _ in said) / 1e3,
+        cpu=used / max(1, requests) * 1e6,
+        errors=sum(errors for *_, errors in said),
+    )
+
+
+def _figures(output: str) -> tuple[int, int, int, int, int]:
+    """(requests, microseconds, p50 and p99 in microseconds, errors) as the script prints them."""
     found = re.search(r"FIGURES (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     if found is None:
         raise SystemExit(f"wrk said:\n{output}")
     requests, duration, p50, p99, errors = map(int, found.groups())
-    return Figures(requests / duration * 1e6, p50 / 1e3, p99 / 1e3, used / max(1, requests) * 1e6, errors)
+    return requests, duration, p50, p99, errors
 
 
 _puts = [0]
 
 
-def _write_script(running: Running, case: Case) -> str:
-    base = os.path.join(running.folder, case.name)
+def _write_script(running: Running, case: Case, server: int) -> str:
+    base = _base(running, case, server)
     header = (
         f'headers["X-Weedtw-Path"] = "{running.system.header.partition(": ")[2]}"' if running.system.header else ""
     )
@@ -143,12 +181,18 @@ def _volume(running: Running) -> str:
     return str(running.assign("count=1").partition(",")[0])
 
 
-def _store(running: Running, case: Case) -> None:
-    """Put the files of a case on the first volume server, and write their paths down."""
+def _base(running: Running, case: Case, server: int) -> str:
+    """How the names of the files begin that wrk is given."""
+    return os.path.join(running.folder, f"{case.name}-{server}")
+
+
+def _store(running: Running, case: Case, server: int) -> None:
+    """Put the files of a case on that volume server, and write their paths down."""
     rng = random.Random(case.name)
-    fid = running.assign(f"count={case.files}")
-    connection = http.client.HTTPConnection(running.volumes[0], timeout=60)
-    paths = [f"/{fid}_{number}" for number in range(1, case.files)]
+    count = case.files // case.servers
+    fid = running.assign(f"count={count}", server)
+    connection = http.client.HTTPConnection(running.volumes[server], timeout=60)
+    paths = [f"/{fid}_{number}" for number in range(1, count)]
     for path in paths:
         kind = f"multipart/form-data; boundary={BOUNDARY}"
         connection.request("POST", path, _form(rng.randbytes(case.size)), {"Content-Type": kind})
@@ -157,13 +201,13 @@ def _store(running: Running, case: Case) -> None:
         if response.status != 201:
             raise SystemExit(f"{running.system.name} answers {response.status} to a file of {case.name}")
     connection.close()
-    with open(os.path.join(running.folder, case.name + ".paths"), "w") as lines:
+    with open(_base(running, case, server) + ".paths", "w") as lines:
         lines.writelines(path + "\n" for path in paths)
 
 
-def _ids(running: Running, case: Case, wish: str) -> None:
-    fid = running.assign(wish)
-    with open(os.path.join(running.folder, case.name + ".paths"), "w") as lines:
+def _ids(running: Running, case: Case, server: int) -> None:
+    fid = running.assign(f"replication={case.replication}", server)
+    with open(_base(running, case, server) + ".paths", "w") as lines:
         lines.write(f"/{fid}\n")
 
 
