@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -286,10 +285,7 @@ class VolumeService(Service):
         )
 
     def _endpoint(self, address: str) -> IStreamClientEndpoint:
-        if self.config.security.secret or self.config.security.tls is not None:
-            return connector(self.reactor, self.config.security, CONNECT_TIMEOUT)(address)
-        host, _, port = address.rpartition(":")
-        return HostnameEndpoint(self.reactor, host.strip("[]"), int(port), timeout=CONNECT_TIMEOUT)
+        return connector(self.reactor, self.config.security, CONNECT_TIMEOUT)(address)
 
     def startService(self) -> None:
         """Answer requests, and report to the masters."""
