@@ -17,6 +17,8 @@ from weedtw.cli.spelling import Switch, misuse, plain
 from weedtw.errors import StorageError, WeedError
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
     from weedtw.client import Client
 
 FAILED: Final = 1
@@ -102,7 +104,7 @@ def invoke(made: click.Command, program: str, arguments: Sequence[str]) -> int:
 def run(program: str, masters: str, report: Report, work: Work, **settings: Any) -> int:
     """Run the reactor until `work` is done; the exit status.  `settings` are those of Client."""
     from twisted.internet.defer import CancelledError, Deferred
-    from twisted.internet.task import deferLater, react
+    from twisted.internet.task import deferLater
 
     from weedtw.client import Client
     from weedtw.config.security import found
@@ -131,6 +133,13 @@ def run(program: str, masters: str, report: Report, work: Work, **settings: Any)
         running = Deferred.fromCoroutine(whole(reactor))
         end_with(reactor, running, signal.SIG_DFL)
         return running
+
+    return react_with(program, report, main)
+
+
+def react_with(program: str, report: Report, main: "Callable[[Any], Deferred[None]]") -> int:
+    """Run the reactor until what `main` returns has fired; the exit status."""
+    from twisted.internet.task import react
 
     report.listen_to_log()
     try:

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from weedtw.cli.report import Report, drop_output, printable, say
-from weedtw.cli.session import PATIENCE, command, end_with, invoke, masters_option, option
+from weedtw.cli.session import (
+    FAILED,
+    INTERRUPTED,
+    PATIENCE,
+    command,
+    end_with,
+    invoke,
+    masters_option,
+    option,
+    react_with,
+)
 from weedtw.errors import WeedError
 
 if TYPE_CHECKING:
@@ -41,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 def shell(masters: str, text: str | None) -> int:
     """Run the reactor until the commands are done, or the person has had enough."""
     from twisted.internet.defer import CancelledError, Deferred
-    from twisted.internet.task import deferLater, react
+    from twisted.internet.task import deferLater
 
     from weedtw.cli.shell_commands import Session
     from weedtw.client import Client
@@ -72,12 +82,12 @@ def shell(masters: str, text: str | None) -> int:
             report.failed("", str(error))
         except CancelledError:
             report.failed("", "interrupted; the same command again goes on")
-            raise SystemExit(130) from None
+            raise SystemExit(INTERRUPTED) from None
         except BrokenPipeError:  # `weedtw shell -c volume.list | head`: nobody reads the rest
             drop_output()
-            raise SystemExit(1) from None
+            raise SystemExit(FAILED) from None
         if report.failures and text is not None:
-            raise SystemExit(1)
+            raise SystemExit(FAILED)
 
     def start(reactor: Any) -> "Deferred[None]":
         running = Deferred.fromCoroutine(whole(reactor))
@@ -85,13 +95,7 @@ def shell(masters: str, text: str | None) -> int:
             end_with(reactor, running, signal.SIG_DFL)
         return running
 
-    report.listen_to_log()
-    try:
-        with report:
-            react(start)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
-    raise AssertionError("the reactor ended without a status")
+    return react_with("weedtw shell", report, start)
 
 
 def split_commands(text: str) -> list[list[str]]:
