@@ -45,10 +45,10 @@ def fill_up() -> None:
     """There is room for the first few bytes of a new data file, and no more."""
     write = DiskFile.write
 
-    def writing(file: DiskFile, pieces: Any, at: int) -> int:
+    def writing(file: DiskFile, pieces: Any, at: int, *length: int) -> int:
         if file.path.endswith(".cpd") and at:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(file, pieces, at)
+        return write(file, pieces, at, *length)
 
     DiskFile.write = writing  # type: ignore[method-assign, assignment]
 
