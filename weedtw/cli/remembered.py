@@ -7,8 +7,6 @@ its disk are as good.
 import os
 
 from weedtw.errors import WeedError
-from weedtw.raft.inspection import inspect
-from weedtw.raft.log import Log
 
 
 def members_on_disk(mdir: str) -> tuple[str, ...]:
@@ -16,6 +14,9 @@ def members_on_disk(mdir: str) -> tuple[str, ...]:
     path = os.path.join(os.path.expanduser(mdir), "raft.sqlite3")
     if not os.path.exists(path):
         return ()
+    from weedtw.raft.inspection import inspect
+    from weedtw.raft.log import Log
+
     try:
         contents = inspect(path)
     except WeedError:  # the master opens the file next, and says what is wrong with it

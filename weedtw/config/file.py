@@ -4,7 +4,6 @@ A key is the option's name, with `ip.bind` written `ipBind`.  Values may be numb
 where the option takes a list.  Names that are not known are refused, so that a mistyped one is not lost.
 """
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +33,8 @@ def read_file(path: str) -> Settings:
 
 def parse_toml(text: str, path: str) -> Settings:
     """All settings of a file's text; `path` is for messages.  Raises ConfigError."""
+    import tomllib  # noqa: PLC0415 - most daemons are started without a file
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -96,7 +96,7 @@ def _newer(current: Validators, since: int) -> bool:
     return current.last_modified is not None and current.last_modified > since
 
 
-_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\U0010ffff]*")')
+_TAG = re.compile(r'(W/)?("[^\x00-\x20"\x7f]*")')  # a range up to the last character takes 3 ms to compile
 _BETWEEN = re.compile(r"[ \t]*(?:,[ \t]*)*")
 
 
