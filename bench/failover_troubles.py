@@ -15,7 +15,6 @@ from bench.failover_clients import PATIENCE, Clients, Issued, Line, issued, keys
 from bench.failover_cluster import Cluster, Missed, System, wait_until
 
 LATE = 4  # requests that wait at a frozen master, sent when it freezes, and as many before it goes on
-FRESH_PAUSE = 0.02  # seconds between two questions while a cluster starts, which needs the processors itself
 ASKED_FOR = 5.0  # seconds for which a master without majority is asked
 
 
@@ -156,7 +155,7 @@ def fresh(run: Run) -> Measured:
     for number in range(1, run.rounds + 1):
         cluster = Cluster(run.system, run.folder / str(number))
         try:
-            with Clients(cluster.addresses, FRESH_PAUSE) as clients:
+            with Clients(cluster.addresses) as clients:
                 began = cluster.start()
                 wait_until(partial(clients.got_after, began), "a first id", run.system.limit)
                 spent = cluster.processor_time()
