@@ -57,9 +57,8 @@ class Times:
 
 
 TIMES = {
-    b"/dir/assign": Times(
-        15.0, 0.1, again=True
-    ),  # a little more than the leader's patience; a deposed one has no ids
+    # A little more than the leader's own patience; a deposed one has no ids.
+    b"/dir/assign": Times(15.0, 0.1, again=True),
     b"/submit": Times(60.0, again=True),  # and what the body takes; it is sent on once there is an id
     b"/vol/grow": Times(90.0),  # other orders come first, and servers that fail are replaced
     b"/vol/vacuum": Times(4 * 3600.0),  # one large volume alone may take an hour
