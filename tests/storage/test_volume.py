@@ -1,6 +1,7 @@
 """What a volume does when all goes well: write, overwrite, read, delete, expire, stop and go on."""
 
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -364,6 +365,10 @@ class LimitTests(VolumeCase):
 
 class ThreadsTests(VolumeCase):
     def test_readers_and_writers_at_once(self) -> None:
+        # Threads take turns a hundred times as often as they would: else readers that find nothing keep writers waiting,
+        # which give their turn away at each write.
+        self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(5e-5)
         stop = threading.Event()
 
         def content(key: int, turn: int) -> bytes:
