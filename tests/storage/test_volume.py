@@ -365,8 +365,8 @@ class LimitTests(VolumeCase):
 
 class ThreadsTests(VolumeCase):
     def test_readers_and_writers_at_once(self) -> None:
-        # Threads take turns a hundred times as often as they would: else readers that find nothing keep writers waiting,
-        # which give their turn away at each write.
+        # Threads take turns a hundred times as often as they would: else readers that find nothing keep writers
+        # waiting, which give their turn away at each write.
         self.addCleanup(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(5e-5)
         stop = threading.Event()
