@@ -51,7 +51,7 @@ class OfflineCase(SynchronousTestCase):
 class FullDiskTests(OfflineCase):
     """Every call that changes something fails in turn."""
 
-    def refuse_each(self, work: Work, calls: tuple[str, ...]) -> None:
+    def check_each_refusal(self, work: Work, calls: tuple[str, ...]) -> None:
         """Until one succeeds: a failure leaves what was there, and nothing else."""
         before = self.state()
         for call in calls:
@@ -80,7 +80,7 @@ class FullDiskTests(OfflineCase):
 
     def test_fix(self) -> None:
         os.truncate(self.files.idx, 17 * 3)  # or the new index is as the old one
-        self.refuse_each(self.fix, ("pwritev", "sync", "rename"))
+        self.check_each_refusal(self.fix, ("pwritev", "sync", "rename"))
 
     def test_fix_a_write_that_is_cut_short(self) -> None:
         before = self.state()
@@ -91,12 +91,12 @@ class FullDiskTests(OfflineCase):
         self.assertEqual(self.state(), before)
 
     def test_compact(self) -> None:
-        self.refuse_each(self.compact, ("pwritev", "sync"))
+        self.check_each_refusal(self.compact, ("pwritev", "sync"))
 
     def test_compact_with_something_to_keep(self) -> None:
         self.overwrite(624, b"\xa5" * 832)
         self.fix()
-        self.refuse_each(self.compact, ("pwritev", "sync"))
+        self.check_each_refusal(self.compact, ("pwritev", "sync"))
 
     def test_a_volume_without_its_information_file(self) -> None:
         os.unlink(self.files.vif)
