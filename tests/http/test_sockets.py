@@ -1,10 +1,11 @@
 """What only real sockets show: resets, half closes, and a kernel that drops what a client has not read."""
 
 import contextlib
+import itertools
 import select
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import attrs
@@ -13,7 +14,7 @@ from klein import Klein
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 
 from weedtw.http.channel import Site, make_site
@@ -21,11 +22,13 @@ from weedtw.http.http11 import Patience
 from weedtw.http.listen import listen
 from weedtw.http.requests import Request
 from weedtw.http.responses import body_response, endpoint, json_errors, json_response
+from weedtw.http.stream import send_pieces
 from weedtw.http.taken import bytes_taken
 
 reactor: Any = installed_reactor
 MIB = 1 << 20
 BIG = bytes(range(256)) * (32 * MIB // 256)
+MADE = 250_001  # bytes of a piece: no part of BIG's period
 
 
 class App:
@@ -34,6 +37,7 @@ class App:
     def __init__(self) -> None:
         self.waiting: Deferred[None] = Deferred()
         self.came: Deferred[None] = Deferred()
+        self.made_ended: Deferred[None] = Deferred()
 
     @app.route("/size")
     @endpoint
@@ -44,6 +48,25 @@ class App:
     @endpoint
     async def big(self, request: Request) -> bytes:
         return body_response(request, BIG, "application/x-big")
+
+    @app.route("/made")
+    @endpoint
+    async def made(self, request: Request) -> None:
+        """As a file on the disk: one buffer for all pieces, used again as soon as it may be."""
+        request.setHeader("Content-Length", str(len(BIG)))
+        buffer = memoryview(bytearray(MADE))
+
+        async def pieces() -> AsyncGenerator[memoryview, None]:
+            try:
+                for at in range(0, len(BIG), MADE):
+                    piece = buffer[: len(BIG[at : at + MADE])]
+                    piece[:] = BIG[at : at + MADE]
+                    yield piece
+                    buffer[:] = bytes(MADE)
+            finally:
+                self.made_ended.callback(None)
+
+        await send_pieces(request, pieces())
 
     @app.route("/wait")
     @endpoint
@@ -260,3 +283,52 @@ async def test_stopping_lets_a_request_finish() -> None:
         assert b"Connection: close" in answer
         assert answer.endswith(b'"waited"')
         await drained
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_buffer_held_arrives_however_the_client_reads() -> None:
+    def conversation(client: socket.socket) -> bytes:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client.sendall(
+            b"GET /made HTTP/1.1\r\nHost: a\r\n\r\nGET /size HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        received = bytearray()
+        sizes = itertools.cycle((1, 70_000, 4096, 1_000_000))
+        while data := client.recv(next(sizes)):
+            received += data
+        return bytes(received)
+
+    async with serving() as server:
+        head, _, rest = (await server.talk(conversation)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert rest[: len(BIG)] == BIG
+        assert rest[len(BIG) :].startswith(b"HTTP/1.1 200 OK\r\n")
+        assert rest.endswith(b"\r\n\r\n0")
+
+
+@pytest_twisted.ensureDeferred
+async def test_others_have_a_turn_while_one_takes_all_there_is() -> None:
+    def greedy(client: socket.socket) -> bytes:
+        client.sendall(b"GET /made HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        return read_all(client)
+
+    async with serving() as server:
+        turns: list[None] = []
+        other = LoopingCall(turns.append, None)
+        other.start(0)
+        answer = await server.talk(greedy)
+        assert answer.endswith(BIG)
+        other.stop()
+        assert len(turns) > len(BIG) // (2 * MIB)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_goes_in_the_middle_ends_what_is_made_for_it() -> None:
+    def conversation(client: socket.socket) -> bytes:
+        client.sendall(b"GET /made HTTP/1.1\r\nHost: a\r\n\r\n")
+        return client.recv(300_000)
+
+    async with serving() as server:
+        assert (await server.talk(conversation)).startswith(b"HTTP/1.1 200 OK\r\n")
+        await server.app.made_ended
+        assert not server.site.in_flight

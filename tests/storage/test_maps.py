@@ -98,17 +98,10 @@ class MapContract:
     def step(self, name: str, key: int, size: int) -> None:
         needles = self.needles
         assert needles is not None
-        if name == "put":
-            before = self.model.places.get(key)
-            self.row(key, size)
-            found = needles.put(key, self.offset, size)
-            assert found == (None if before is None or before.deleted else before)
-            self.model.put(key, self.offset, size)
-            self.offset += 8 if self.width == 4 else 2**33  # beyond what four bytes hold
-        elif name == "delete":
-            self.row(key, TOMBSTONE)
-            needles.delete(key)
-            self.model.delete(key)
+        if name in {"put", "delete"}:
+            was_there, changes = needles.get(key) is not None, needles.changes
+            self.change(needles, name, key, size)
+            assert needles.changes == changes + was_there
         elif name == "merge":
             needles.begin_merge(self.mark)
             needles.end_merge(needles.merged())
@@ -122,6 +115,19 @@ class MapContract:
             self.load()
         else:
             self.forget()
+
+    def change(self, needles: AnyMap, name: str, key: int, size: int) -> None:
+        if name == "put":
+            before = self.model.places.get(key)
+            self.row(key, size)
+            found = needles.put(key, self.offset, size)
+            assert found == (None if before is None or before.deleted else before)
+            self.model.put(key, self.offset, size)
+            self.offset += 8 if self.width == 4 else 2**33  # beyond what four bytes hold
+        else:
+            self.row(key, TOMBSTONE)
+            needles.delete(key)
+            self.model.delete(key)
 
     def check(self) -> None:
         needles = self.needles

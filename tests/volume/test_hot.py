@@ -258,6 +258,11 @@ async def test_what_is_kept_ready_is_what_is_there(server: VolumeService, cluste
     assert await read("/3,010a0b0c0d") == (200, RANDOM[::-1])
     assert ready.size == kept
     assert await read("/3,020a0b0c0d") == (200, b"other")
+    await cluster.delete(server, "/3,020a0b0c0d")
+    assert await read("/3,010a0b0c0d") == (200, RANDOM[::-1])  # that another was deleted changes nothing about it
+    assert (await read("/3,020a0b0c0d"))[0] == 404
+    await cluster.put(server, "/3,020a0b0c0d", b"again")
+    assert await read("/3,020a0b0c0d") == (200, b"again")
 
     compact(server.store.find(3)).commit()
     assert await read("/3,010a0b0c0d") == (200, RANDOM[::-1])

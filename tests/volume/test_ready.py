@@ -6,7 +6,7 @@ from weedtw.volume.ready import LARGEST, Kept, Ready
 
 
 def kept(offset: int, size: int = 100) -> Kept:
-    return Kept(offset, 7, False, size, b"x" * size)
+    return Kept(0, offset, 7, False, size, b"x" * size)
 
 
 class ReadyTests(SynchronousTestCase):

@@ -10,10 +10,9 @@ import gc
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.tcp import Client, Server
+from twisted.internet.tcp import Client, Connection, Server
 from twisted.logger import Logger
 
-_PLAIN = frozenset({Server, Client})  # connections of which nothing but `doRead` is to be asked
 _YOUNG = 20_000  # objects between two looks at the youngest; the collector's own default is 700
 _log = Logger()
 
@@ -31,26 +30,10 @@ def _settle() -> None:
     gc.enable()
 
 
-def _read(connection: Server | Client) -> Exception | None:
-    """Let a connection read, as its `doRead` does; why it is to be ended, if it is."""
-    try:
-        data = connection.socket.recv(connection.bufferSize)
-    except OSError:
-        data = b""
-    try:
-        if not data:
-            return connection.doRead()  # meets the same end or error, and knows what it means
-        connection.protocol.dataReceived(data)
-        return None
-    except Exception as error:  # noqa: BLE001 - whatever its protocol did wrong, it is the only one to suffer
-        _log.failure("serving a connection")
-        return error
-
-
 def _iteration_of(reactor: Any) -> Any:
-    """EPollReactor's `doPoll` without the context; and a TCP connection that has bytes is read without more ado."""
+    """EPollReactor's `doPoll` without the context; and a plain TCP connection that has bytes is read right there."""
     poll, selectables, serve = reactor._poller.poll, reactor._selectables, reactor._doReadOrWrite
-    disconnect, readable = reactor._disconnectSelectable, reactor._POLL_IN
+    disconnect, readable, most = reactor._disconnectSelectable, reactor._POLL_IN, Connection.bufferSize
 
     def iterate(timeout: float | None) -> None:
         try:
@@ -63,14 +46,27 @@ def _iteration_of(reactor: Any) -> Any:
             selectable = selectables.get(descriptor)
             if selectable is None:
                 continue
-            try:
-                if event == readable and type(selectable) in _PLAIN:
-                    why = _read(selectable)
-                    if why is not None:
-                        disconnect(selectable, why, True)
-                else:
+            kind = type(selectable)
+            if event != readable or (kind is not Server and kind is not Client):
+                try:
                     serve(selectable, descriptor, event)
-            except Exception:  # noqa: BLE001 - one connection's fault must not end the others
+                except Exception:  # noqa: BLE001 - one connection's fault must not end the others
+                    _log.failure("serving a connection")
+                continue
+            why = None
+            try:
+                try:
+                    data = selectable.socket.recv(most)
+                except OSError:
+                    data = b""
+                if data:
+                    selectable.protocol.dataReceived(data)
+                else:
+                    why = selectable.doRead()  # meets the same end or error, and knows what it means
+            except Exception as error:  # noqa: BLE001 - whatever its protocol did wrong, it is the only one to suffer
                 _log.failure("serving a connection")
+                why = error
+            if why is not None:
+                disconnect(selectable, why, True)
 
     return iterate

@@ -26,6 +26,7 @@ ROW_SIZES: Final = {4: 16, 5: 17}  # by bytes of offset
 _LIMITS: Final = {width: ALIGNMENT << 8 * width for width in OFFSET_WIDTHS}
 
 _ROWS: Final = {4: struct.Struct(">QIi"), 5: struct.Struct(">QIBi")}
+_pack_usual: Final = _ROWS[4].pack
 _COLUMNS: Final = {
     4: [("key", ">u8"), ("low", ">u4"), ("size", ">i4")],
     5: [("key", ">u8"), ("low", ">u4"), ("high", "u1"), ("size", ">i4")],
@@ -52,12 +53,12 @@ def pack_row(key: int, offset_bytes: int, size: int, offset_width: int) -> bytes
 
     Raises ValueError when the offset is no multiple of 8 or beyond `max_volume_size`.
     """
-    units, rest = divmod(offset_bytes, ALIGNMENT)
-    if rest or not 0 <= offset_bytes < _LIMITS[offset_width]:
+    if offset_bytes % ALIGNMENT or not 0 <= offset_bytes < _LIMITS[offset_width]:
         raise ValueError(f"offset {offset_bytes} does not fit a row with offsets of {offset_width} bytes")
-    if offset_width == 5:
-        return _ROWS[5].pack(key, units & 0xFFFF_FFFF, units >> 32, size)
-    return _ROWS[4].pack(key, units, size)
+    units = offset_bytes // ALIGNMENT
+    if offset_width == 4:
+        return _pack_usual(key, units, size)
+    return _ROWS[5].pack(key, units & 0xFFFF_FFFF, units >> 32, size)
 
 
 def unpack_rows(data: bytes | memoryview, offset_width: int, *, path: str = "") -> Rows:

@@ -84,7 +84,7 @@ class Site(server.Site):
         self._now = now
         self._open: set[Closable] = set()
         self._drained: list[Deferred[None]] = []
-        self._date = (-1, b"")
+        self._date = (0, 0, b"")  # the first second for which it holds, the first for which it does not, and the text
 
     def buildProtocol(self, addr: IAddress | None) -> "FirstBytes | None":  # type: ignore[override]  # noqa: ARG002
         """A connection that does not know yet what it will speak; None, which closes it, when there are too many."""
@@ -111,10 +111,13 @@ class Site(server.Site):
 
     def date(self) -> bytes:
         """The time as HTTP writes it."""
-        now = int(self._now())
-        if self._date[0] != now:
-            self._date = (now, format_date(now).encode())
-        return self._date[1]
+        since, until, text = self._date
+        now = self._now()
+        if not since <= now < until:
+            since = int(now)
+            text = format_date(since).encode()
+            self._date = since, since + 1, text
+        return text
 
     def admit(self, request: Request) -> int:
         """The most bytes this request's body may have; raises what refuses the request before its body comes."""

@@ -26,6 +26,16 @@ class Deadline:
         self._call = self._clock.callLater(seconds, self._came)
         self._call_at = due
 
+    def put_off(self, due: float) -> bool:
+        """Expire at that time of the clock if, as nearly always, that is no earlier than what was set; whether it is.
+
+        What moves the due time for every request saves itself looking at the clock again.
+        """
+        if self._call is None or self._call_at > due:
+            return False
+        self._due = due
+        return True
+
     def clear(self) -> None:
         """Expire no more; the delayed call is left to find nothing due."""
         self._due = None

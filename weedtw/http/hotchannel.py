@@ -4,7 +4,6 @@ Both are the same connection in the same phases, with the same limits and time-o
 phase HEAD, before the channel has looked at a byte of it; one whose answer comes later is BUSY meanwhile.
 """
 
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from twisted.internet.protocol import connectionDone
@@ -27,6 +26,7 @@ class HotChannel(HttpChannel):
     def __init__(self, site: "Site", hot: Hot) -> None:
         super().__init__(site)
         self._hot = hot
+        self._seconds = site.reactor.seconds
         self._later: Later | None = None  # while the hot path owes an answer
         self._asked = b"", 0.0  # how the request for it begins, and when it came
 
@@ -68,7 +68,7 @@ class HotChannel(HttpChannel):
         [request] = self.requests
         if request.content.size > MOST_BODY:
             return False
-        began = perf_counter()
+        began = self._seconds()
         reply, _ = self._hot.take(block + END + bytes(request.body), 0)
         if reply is None:
             return False
@@ -77,8 +77,8 @@ class HotChannel(HttpChannel):
         request.discard()
         self.requests.clear()
         if isinstance(reply, bytes):
-            self.site.traffic.hot(start, reply, perf_counter() - began)
-            self._send([reply])
+            self.site.traffic.hot(start, reply, self._seconds() - began)
+            self._send(reply)
             self._enter(Phase.HEAD)
         else:
             self._await_hot(reply, start)
@@ -89,38 +89,58 @@ class HotChannel(HttpChannel):
 
         Whoever does not take the answers gets no more of them: what is left waits, as it does on the other way.
         """
-        take = self._hot.take
-        traffic = self.site.traffic
-        answers: list[bytes] = []
-        at = size = 0
-        began = perf_counter()
-        while at < len(data) and not self._waitingForTransport and not self.site.stopping:
+        site = self.site
+        if self._waitingForTransport or site.stopping:
+            return 0
+        seconds, traffic = self._seconds, site.traffic
+        began = seconds()
+        reply, end = self._hot.take(data, 0)
+        if reply is None:
+            return 0
+        start = data[: traffic.width]
+        if not isinstance(reply, bytes):
+            self._await_hot(reply, start)
+            return end
+        now = seconds()
+        traffic.hot(start, reply, now - began)
+        if end < len(data):
+            return self._answer_further(data, end, reply)
+        if not self._send(reply) or not self._deadline.put_off(now + self.patience.idle):
+            self._set_deadline()
+        return end
+
+    def _answer_further(self, data: bytes, at: int, answer: bytes) -> int:
+        """The same of what is pipelined behind a request that ends at `at` and has that answer."""
+        take, seconds, traffic = self._hot.take, self._seconds, self.site.traffic
+        answers = [answer]
+        size = len(answer)
+        began = seconds()
+        while at < len(data) and not self._waitingForTransport:
             reply, end = take(data, at)
             if reply is None:
                 break
             start = data[at : at + traffic.width]
             at = end
             if not isinstance(reply, bytes):
-                self._send(answers)
+                self._send(b"".join(answers))
                 self._await_hot(reply, start)
                 return at
-            now = perf_counter()
+            now = seconds()
             traffic.hot(start, reply, now - began)
             began = now
             answers.append(reply)
             size += len(reply)
             if size > _FLUSH:
-                self._send(answers)
+                self._send(b"".join(answers))
                 answers, size = [], 0
-        if at:
-            self._send(answers)
-            self._set_deadline()
+        self._send(b"".join(answers))
+        self._set_deadline()
         return at
 
     def _await_hot(self, later: Later, start: bytes) -> None:
         """Nothing else is answered before that answer is there; `start` is how the request begins."""
         self._later = later
-        self._asked = start, perf_counter()
+        self._asked = start, self._seconds()
         self._enter(Phase.BUSY)
         answer = later.take(self._hot_answered)
         if answer is not None:
@@ -129,14 +149,14 @@ class HotChannel(HttpChannel):
     def _hot_answered(self, answer: bytes) -> None:
         self._later = None
         start, began = self._asked
-        self.site.traffic.hot(start, answer, perf_counter() - began)
+        self.site.traffic.hot(start, answer, self._seconds() - began)
         if self.phase is not Phase.BUSY:
             return
         if self.site.stopping:
             head, end, body = answer.partition(END)
             answer = head + b"\r\nConnection: close" + end + body
             self.persistent = False
-        self._send([answer])
+        self._send(answer)
         if not self.persistent:
             self._close()
             return
@@ -144,13 +164,11 @@ class HotChannel(HttpChannel):
         if self._in:
             self._advance()
 
-    def _send(self, answers: list[bytes]) -> None:
-        """Send what the hot path has answered."""
-        if not answers:
-            return
-        data = answers[0] if len(answers) == 1 else b"".join(answers)
+    def _send(self, data: bytes) -> bool:
+        """Send what the hot path has answered; whether the socket took all of it."""
         if self._straight:
             data = send(self.transport, data)
-            if not data:
-                return
+        if not data:
+            return True
         self.write(data)
+        return False

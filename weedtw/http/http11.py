@@ -34,7 +34,7 @@ from weedtw.http.head import END, RequestHead, check_beginning, parse_head
 from weedtw.http.requests import SERVER, Request
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 from weedtw.http.spool import Spool
-from weedtw.http.straight import can_send, send
+from weedtw.http.straight import await_room, can_send, send, send_some
 
 if TYPE_CHECKING:
     from weedtw.http.channel import Site
@@ -376,6 +376,25 @@ class HttpChannel(HTTPChannel):
         if rest:
             self._unsent += len(rest)
             self.transport.write(rest)
+
+    def write_some(self, data: bytes | memoryview) -> int:
+        """Send as much as the client takes now; how many bytes.  The request's producer is paused if that is not all.
+
+        So what is left need not be copied to where it waits.
+        """
+        if not self._straight or not self.transport.connected:
+            self.write(data)
+            return len(data)
+        sent = send_some(self.transport, data)
+        if sent < len(data):
+            self.yield_turn()
+        return sent
+
+    def yield_turn(self) -> None:
+        """Pause the request's producer until others had their turn, and the client takes more."""
+        if self._straight and not self._waitingForTransport:
+            await_room(self.transport)
+            self.pauseProducing()
 
     def writeSequence(self, iovec: list[bytes]) -> None:
         """Hand several byte strings to the transport."""

@@ -132,6 +132,20 @@ class Request(server.Request):
             data = bytes(data)  # Twisted frames it
         super().write(data)  # type: ignore[no-untyped-call]
 
+    def write_some(self, data: bytes | memoryview) -> int:
+        """As `write`, but only as much as the client takes now; how many bytes that were.
+
+        If that is not all the producer was paused: the rest is to be given again when it is resumed.
+        """
+        if not self.startedWriting or self._announced is None or self._given + len(data) > self._announced:
+            self.write(data)
+            return len(data)
+        if self.is_gone:
+            return len(data)
+        sent: int = self.channel.write_some(data)
+        self._given += sent
+        return sent
+
     def finish(self) -> None:
         """End the answer; a body shorter than announced cuts the connection, so that the client can tell."""
         if self.is_gone:

@@ -20,11 +20,24 @@ def send(transport: Any, data: bytes | memoryview) -> bytes:
 
     The transport must be one that `can_send`, and not be closing.  It finds out by itself if it is broken.
     """
+    sent = send_some(transport, data)
+    return b"" if sent == len(data) else bytes(data[sent:])
+
+
+def send_some(transport: Any, data: bytes | memoryview) -> int:
+    """The same, but only how many bytes those were: the rest stays with the caller."""
     if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
-        return bytes(data)
+        return 0
     handle: socket.socket = transport.socket
     try:
-        sent = handle.send(data)
+        return handle.send(data)
     except OSError:  # full, or broken
-        return bytes(data)
-    return b"" if sent == len(data) else bytes(data[sent:])
+        return 0
+
+
+def await_room(transport: Any) -> None:
+    """Have the transport tell its producer, which is a streaming one, to resume once all is sent and the socket takes
+    more: as if it had paused the producer itself.
+    """
+    transport.producerPaused = True
+    transport.startWriting()

@@ -2,10 +2,9 @@
 
     async with paced(request) as pace:
         for piece in pieces:
-            await pace.room()
-            request.write(piece)
+            await pace.send(piece)
 
-What is written without `room()` piles up in memory.  When the client goes, the endpoint is cancelled.
+What is written otherwise piles up in memory.  When the client goes, the endpoint is cancelled.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -18,6 +17,7 @@ from zope.interface import implementer
 from weedtw.http.requests import Request
 
 PIECE = 64 * 1024  # bytes written at once
+_TURN = 1024 * 1024  # bytes after which others are to have a turn, however fast the client takes them
 
 
 @implementer(IPushProducer)
@@ -27,9 +27,10 @@ class Pace:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._paused = False
+        self._turn = 0  # bytes that were sent without anybody else having had a turn
         self._waiting: Deferred[None] | None = None
 
-    async def room(self) -> None:
+    async def _room(self) -> None:
         """Return when the connection takes more, at once if it does now; raise CancelledError when it is gone.
 
         One waiter at a time.
@@ -44,9 +45,25 @@ class Pace:
             finally:
                 self._waiting = None
 
+    async def send(self, piece: bytes | memoryview) -> None:
+        """Write a part of the body as the connection takes it; the piece may be used for something else afterwards.
+
+        Raises CancelledError when the connection is gone.
+        """
+        rest = memoryview(piece)
+        while rest:
+            await self._room()
+            if self._turn >= _TURN:
+                self._request.channel.yield_turn()
+                await self._room()
+            sent = self._request.write_some(rest)
+            self._turn += sent
+            rest = rest[sent:]
+
     def pauseProducing(self) -> None:
         """The connection has enough for now."""
         self._paused = True
+        self._turn = 0
 
     def resumeProducing(self) -> None:
         """The connection takes more."""
@@ -70,15 +87,19 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
         request.unregisterProducer()
 
 
-async def send_pieces(request: Request, pieces: AsyncGenerator[bytes | memoryview, None]) -> None:
+async def send_pieces(
+    request: Request, pieces: AsyncGenerator[bytes | memoryview, None], first: bytes | memoryview = b""
+) -> None:
     """Write pieces as they are made, at the client's pace; at most one is held while it is slow.
+
+    `first` is one that was made already.
 
     Raises what making the pieces raises.  The generator is closed in every case.
     """
     async with aclosing(pieces), paced(request) as pace:
+        await pace.send(first)
         async for piece in pieces:
-            await pace.room()
-            request.write(piece)
+            await pace.send(piece)
 
 
 async def send(request: Request, buffers: Iterable[bytes | memoryview]) -> None:
@@ -93,5 +114,4 @@ async def send(request: Request, buffers: Iterable[bytes | memoryview]) -> None:
         for buffer in buffers:
             view = memoryview(buffer)
             for at in range(0, len(view), PIECE):
-                await pace.room()
-                request.write(bytes(view[at : at + PIECE]))
+                await pace.send(view[at : at + PIECE])

@@ -22,15 +22,22 @@ from weedtw.storage.volume import Volume
 _PREFIX: Final = struct.Struct(">IQiI")  # cookie, key, size, data_size
 _TAIL: Final = struct.Struct(">IQ")  # crc, append_at_ns
 _U32_SIZE: Final = 4
+_ZEROS: Final = bytes(8)  # the most padding a record has
 
 
 class Appended(NamedTuple):
     """A file that was written, and where."""
 
     generation: Generation
-    place: Place
+    offset: int
+    size: int  # the record's size field
     checksum: int
     stamp: int
+
+    @property
+    def place(self) -> Place:
+        """Where its record is."""
+        return Place(self.offset, self.size)
 
     def undo(self, key: int, cookie: int) -> Undo:
         """What `Volume.revert` needs to take it back."""
@@ -54,16 +61,19 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
         if needles.get(key) is not None:
             return None
         now = volume.clock()
-        stamp = generation.next_ns(int(now * 1e9))
+        stamp = int(now * 1e9)
+        if stamp <= generation.last_append_at_ns:
+            stamp = generation.next_ns(stamp)
         checksum = crc32c(data)
-        padding = record_length(size, CURRENT_VERSION) - HEADER_SIZE - size - _TAIL.size
+        whole = record_length(size, CURRENT_VERSION)
+        padding = whole - HEADER_SIZE - size - _TAIL.size
         buffers = (
             _PREFIX.pack(cookie, key, size, length),
             data,
-            known + _TAIL.pack(checksum, stamp) + bytes(padding),
+            known + _TAIL.pack(checksum, stamp) + _ZEROS[:padding],
         )
         try:
-            offset = generation.append(buffers, key, size)
+            offset = generation.append(buffers, key, size, whole)
         except AppendFailed as error:
             raise volume.failed(error) from error.cause
         needles.put_new(key, offset, size)
@@ -72,7 +82,7 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
     finally:
         volume.lock.release()
         volume.tell()
-    return Appended(generation, Place(offset, size), checksum, stamp)
+    return Appended(generation, offset, size, checksum, stamp)
 
 
 def delete_plain(volume: Volume, key: int, cookie: int, size: int) -> bool:

@@ -50,7 +50,7 @@ _VALUES: Final = np.dtype([("low", ">u4"), ("high", "u1"), ("size", ">i4")])  # 
 class DiskMap:
     """As `NeedleMap`, with the base in an environment; raises StorageError where that cannot be read."""
 
-    __slots__ = ("_base", "_grace", "_layers", "_path", "_pending", "counters", "mark", "offset_width")
+    __slots__ = ("_base", "_grace", "_layers", "_path", "_pending", "changes", "counters", "mark", "offset_width")
 
     def __init__(self, path: str, offset_width: int) -> None:
         """Open the environment at `path`, or make it; `mark` tells what is in it.
@@ -77,6 +77,7 @@ class DiskMap:
         self._grace = 0  # needles to wait for after a merge that the disk refused
         with self._base.begin() as look:
             self.mark = _parsed(look.get(_MARK))
+        self.changes = 0
         self.counters = Counters(*self.mark.counters) if self.mark is not None else Counters()
 
     # -------------------------------------------------------------- looking up
@@ -141,6 +142,8 @@ class DiskMap:
         before = self.get(key)
         self.counters.put(key, size, before)
         self._layers[0][key] = packed_place(offset, size)
+        if before is not None:
+            self.changes += 1  # and not before the new place can be found
         return before
 
     def put_new(self, key: int, offset: int, size: int) -> None:
@@ -153,6 +156,7 @@ class DiskMap:
         self.counters.delete(key, before)
         if before is not None:
             self._layers[0][key] = packed_place(before.offset, ~before.size)
+            self.changes += 1
         return before
 
     def settle(self) -> None:

@@ -56,8 +56,10 @@ class Generation:
     last_append_at_ns: int
     serial: int = attrs.field(factory=itertools.count().__next__, init=False)  # of all generations of this process
     is_plain: bool = attrs.field(init=False)  # of the version that is written now, and no file expires
+    _most: int = attrs.field(init=False)  # bytes that `dat` may have
 
     def __attrs_post_init__(self) -> None:
+        self._most = max_volume_size(self.needles.offset_width)
         self.is_plain = self.superblock.version == CURRENT_VERSION and not self.superblock.ttl
 
     @property
@@ -148,14 +150,18 @@ class Generation:
             self.needles.delete(key)
         self.needles.settle()
 
-    def append(self, buffers: Sequence[Buffer], key: int, size: int) -> int:
-        """Append a record and its index row, or neither; return the record's offset."""
+    def append(self, buffers: Sequence[Buffer], key: int, size: int, length: int | None = None) -> int:
+        """Append a record and its index row, or neither; return the record's offset.
+
+        `length` is that of the buffers together, which need not be counted again where it is known.
+        """
         assert self.idx is not None, "nothing may be appended"
         offset = self.dat_size
-        length = sum(map(len, buffers))
+        if length is None:
+            length = sum(map(len, buffers))
         width = self.needles.offset_width
-        if offset + length > max_volume_size(width):
-            limit = max_volume_size(width) >> 30
+        if offset + length > self._most:
+            limit = self._most >> 30
             raise VolumeFull(self.dat.path, f"{limit} GiB is what an index with {width}-byte offsets covers")
         row = pack_row(key, offset, size, width)
         try:

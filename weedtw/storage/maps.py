@@ -37,6 +37,7 @@ class AnyMap(Protocol):
 
     offset_width: int
     counters: Counters
+    changes: int  # how often something that was there was deleted or written over, since the map is in memory
 
     def get(self, key: int) -> Place | None:
         """Where the needle is; None when it never was or was deleted."""

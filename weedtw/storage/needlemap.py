@@ -146,12 +146,13 @@ class Counters:
 class NeedleMap:
     """Maps keys to places; see the module for what may be called without a lock."""
 
-    __slots__ = ("_layers", "counters", "offset_width")
+    __slots__ = ("_layers", "changes", "counters", "offset_width")
 
     def __init__(self, offset_width: int) -> None:
         """Make an empty map for offsets of 4 or 5 bytes."""
         self.offset_width = offset_width
         self.counters = Counters()
+        self.changes = 0
         self._layers = _Layers({}, {}, None)
 
     @classmethod
@@ -234,6 +235,8 @@ class NeedleMap:
         before = self.get(key)
         self.counters.put(key, size, before)
         self._layers.recent[key] = packed_place(offset, size)
+        if before is not None:
+            self.changes += 1  # and not before the new place can be found
         return before
 
     def put_new(self, key: int, offset: int, size: int) -> None:
@@ -241,7 +244,8 @@ class NeedleMap:
         counters = self.counters
         counters.file_count += 1
         counters.content_bytes += size
-        counters.max_key = max(counters.max_key, key)
+        if key > counters.max_key:  # noqa: PLR1730 - max() takes longer
+            counters.max_key = key
         self._layers.recent[key] = packed_place(offset, size)
 
     def delete(self, key: int) -> Place | None:
@@ -250,6 +254,7 @@ class NeedleMap:
         self.counters.delete(key, before)
         if before is not None:
             self._layers.recent[key] = packed_place(before.offset, ~before.size)
+            self.changes += 1
         return before
 
     def settle(self) -> None:

@@ -16,7 +16,6 @@ from weedtw.formats.needle import matches
 from weedtw.volume.compression import Inflater, NotGzip
 
 PIECE = 256 * 1024  # bytes
-_AT_ONCE = 8  # pieces that are read in a row if the page cache has them
 
 Piece = bytes | memoryview  # to be used before the next one is asked for: its buffer may serve again
 
@@ -87,10 +86,9 @@ class OnDisk:
         checksum = 0
         buffer = memoryview(bytearray(min(PIECE, stop - start)))  # of this answer, for one piece after the other
         piece: Piece
-        for number, at in enumerate(range(start, stop, PIECE)):
+        for at in range(start, stop, PIECE):
             length = min(PIECE, stop - at)
-            # A thread at times even if all is cached: others are to be answered meanwhile.
-            if number % _AT_ONCE and self.source.pread_cached(at, buffer[:length]):
+            if self.source.pread_cached(at, buffer[:length]):
                 piece = buffer[:length]
                 checksum = crc32c(piece, checksum)
             else:

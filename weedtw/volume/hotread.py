@@ -13,10 +13,11 @@ from twisted.web.http_headers import Headers
 from weedtw.formats.fileid import FileId
 from weedtw.http.conditional import Conditions, Validators, Verdict, evaluate, format_date
 from weedtw.http.head import END
-from weedtw.http.hot import Meaning
+from weedtw.http.hot import PLAIN, Meaning
 from weedtw.http.ranges import parse_ranges
 from weedtw.http.requests import SERVER, Params
 from weedtw.storage.glance import Glimpse, glance_at
+from weedtw.storage.maps import AnyMap
 from weedtw.storage.volume import Volume
 from weedtw.volume.ready import Kept, Ready
 from weedtw.volume.record import STREAM_FROM, open_cached
@@ -65,22 +66,22 @@ class HotReads:
         The request has no header lines with an effect but PARTICULAR.
         """
         generation = volume.generation
-        place = generation.needles.find(key)
+        needles = generation.needles
+        name = generation.serial, key, extension
+        is_simple = with_body and meaning.names is PLAIN
+        changes = needles.changes  # asked before the map is: a change meanwhile has it asked again the next time
+        kept = self.ready.get(name) if is_simple else None
+        if (
+            kept is not None
+            and kept.cookie == cookie
+            and (kept.as_of == changes or _still_lies(kept, needles, key, changes))
+            and (meaning.takes_gzip or not kept.needs_gzip)
+            and (self.server.downloads.limit is None or self._may_send(kept.length))
+        ):
+            return self._begin() + kept.rest
+        place = needles.find(key)
         if place is None:
             return None
-        is_simple = with_body and not meaning.names
-        name = generation.serial, key, extension
-        if is_simple:
-            kept = self.ready.get(name)
-            if (
-                kept is not None
-                and kept.offset == place.offset
-                and kept.cookie == cookie
-                and not place.deleted
-                and (meaning.takes_gzip or not kept.needs_gzip)
-                and self._may_send(kept.length)
-            ):
-                return self._begin() + kept.rest
         seen = glance_at(generation, place, key, cookie, STREAM_FROM)
         if seen is None:
             return None
@@ -108,7 +109,7 @@ class HotReads:
         if not is_simple:
             return self._begin() + head
         rest = b"".join((head, data))
-        self.ready.offer(name, Kept(place.offset, cookie, bool(known[0] & _GZIPPED), length, rest))
+        self.ready.offer(name, Kept(changes, place.offset, cookie, bool(known[0] & _GZIPPED), length, rest))
         return self._begin() + rest
 
     def _begin(self) -> bytes:
@@ -205,6 +206,15 @@ class HotReads:
         before_tag, _, rest = text.partition(_TAG.encode())
         before_time, found, before_length = rest.partition(format_date(_MODIFIED).encode())
         return Template(before_tag, before_time, before_length) if found else None
+
+
+def _still_lies(kept: Kept, needles: AnyMap, key: int, changes: int) -> bool:
+    """Whether the map still says what it said when that was kept; `changes` is as of before it was asked."""
+    place = needles.find(key)
+    if place is None or place.deleted or place.offset != kept.offset:
+        return False
+    kept.as_of = changes
+    return True
 
 
 def is_usual(known: bytes) -> bool:

@@ -44,6 +44,7 @@ class Shape(NamedTuple):
     compressible: bool | None  # None: its data decides
     said_before: bytes  # the JSON that is answered, up to the size
     said_after: bytes  # and from the tag on
+    said_around: int  # bytes of it beside size and tag
 
 
 @attrs.define(eq=False)
@@ -130,8 +131,12 @@ class HotWrites:
         return later
 
     def _answer(self, shape: Shape, size: int, tag: bytes, undo: bytes = b"") -> bytes:
-        said = b"%b%d%b%b%b" % (shape.said_before, size, _ETAG, tag, shape.said_after)
-        return b"%b%b%b%b%b%b%b%d%b%b" % (*(_HEAD, self.date(), _TAG, tag, b'"', undo, _JSON, len(said), _END, said),)
+        digits = b"%d" % size
+        said = shape.said_around + len(digits) + len(tag)
+        return b'%b%b%b%b"%b%b%d%b%b%b%b%b%b' % (
+            *(_HEAD, self.date(), _TAG, tag, undo, _JSON, said, _END),
+            *(shape.said_before, digits, _ETAG, tag, shape.said_after),
+        )
 
     def _write(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Appended | None:
         decided = self._decided(shape, data)
@@ -153,18 +158,14 @@ class HotWrites:
 
     def _of_form(self, body: bytes, boundary: bytes) -> tuple[Shape, memoryview] | None:
         """The file of a form with one part."""
-        opening = b"--" + boundary + b"\r\n"
+        opening = b"--%b\r\n" % boundary
         head_end = body.find(b"\r\n\r\n")
         if head_end < 0 or not body.startswith(opening):
             return None
         closing = b"\r\n--" + boundary
         stop = body.find(closing, head_end + 2)
         start = head_end + 4
-        if (
-            stop <= start
-            or stop > start + self.needles.limit
-            or body[stop + len(closing) :] not in (b"--\r\n", b"--")
-        ):
+        if stop <= start or stop > start + self.needles.limit or body[stop + len(closing) :] not in _CLOSES:
             return None
         head = body[len(opening) : start]
         try:
@@ -212,17 +213,20 @@ def _shape(offer: Offer) -> Shape:
     kind = mimes.essence(offer.mime)
     said_name = render_json({"name": offer.name})[:-1] + b"," if offer.name else b"{"
     said_mime = b',"mime":' + render_json(offer.mime) + b"}" if offer.mime else b"}"
+    said_before, said_after = said_name + b'"size":', b'"' + said_mime
     return Shape(
         name,
         mime,
         offer.mime,
         b"%c%b%c%b" % (len(name), name, len(mime), mime),
         mimes.is_compressible(offer.mime, b"") if kind else None,
-        said_name + b'"size":',
-        b'"' + said_mime,
+        said_before,
+        said_after,
+        len(said_before) + len(_ETAG) + len(said_after),
     )
 
 
+_CLOSES: Final = (b"--\r\n", b"--")  # the end of a form, behind its last boundary
 _ETAG: Final = b',"eTag":"'
 _HEAD: Final = b"HTTP/1.1 201 Created\r\nServer: " + SERVER + b"\r\nDate: "
 _TAG: Final = b'\r\nETag: "'

@@ -363,8 +363,7 @@ class Needles:
 
 
 def _written(appended: Appended, key: int, cookie: int) -> Written:
-    place = appended.place
-    return Written(place.offset, place.size, etag(appended.checksum), undo=appended.undo(key, cookie))
+    return Written(appended.offset, appended.size, etag(appended.checksum), undo=appended.undo(key, cookie))
 
 
 async def _undo_own(outcome: object) -> None:

@@ -2,19 +2,24 @@
 
 A file that was read twice within a while is kept: what is read but once, as by whoever copies everything, pushes
 nothing out.  The oldest goes first.  Nothing here can be out of date: a record is never changed in place, so what was
-made of the one at an offset of a volume's files holds as long as the needle map says that the file lies there.
+made of the one at an offset of a volume's files holds as long as the needle map says that the file lies there.  And
+what the map said holds as long as nothing was deleted or written over since.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import attrs
 
 LARGEST: Final = 32 * 1024  # bytes of an answer that is kept
 _OVERHEAD: Final = 400  # bytes that an entry takes beside its answer
 _ONCE: Final = 1 << 16  # files remembered that were read once
 
 
-class Kept(NamedTuple):
+@attrs.define
+class Kept:
     """The answer to a GET."""
 
+    as_of: int  # how many changes the map had seen when it last said where the file lies
     offset: int  # of the record that it is made of
     cookie: int
     needs_gzip: bool  # whether the client has to take gzip

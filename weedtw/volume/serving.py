@@ -135,8 +135,8 @@ class Server:
             async with aclosing(_sequence(parts, tail, content)) as pieces:
                 first = await _first(pieces)
                 _begin(request, status, headers)
-                request.write(first)
-                await send_pieces(request, pieces)
+                request.write(b"")
+                await send_pieces(request, pieces, first)
         finally:
             self.downloads.give(length)
         return None
