@@ -26,8 +26,8 @@ _VOLUME_ID: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
 
 def format_needle_id(key: int, cookie: int) -> str:
     """Key and cookie as hexadecimal digits: whole bytes, at least one byte of key, all four of the cookie."""
-    digits = f"{key:x}"
-    return f"{'0' * (len(digits) % 2)}{digits}{cookie:08x}"
+    digits = f"{key:x}{cookie:08x}"
+    return "0" + digits if len(digits) % 2 else digits
 
 
 def parse_needle_id(text: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from weedtw.http.straight import send
 if TYPE_CHECKING:
     from weedtw.http.channel import Site
 
+_HEAD = Phase.HEAD  # asked for at every request, for which an enumeration is slow
 _FLUSH = 64 * 1024  # bytes of answers that are sent together
 
 
@@ -32,7 +33,7 @@ class HotChannel(HttpChannel):
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self.phase is Phase.HEAD and not self._in and not self._stepping:
+        if self.phase is _HEAD and not self._in and not self._stepping:
             try:
                 taken = self._answer_hot(data)
             except Exception as error:  # noqa: BLE001 - a fault of ours: the client is told, the log has it

@@ -8,6 +8,7 @@ Everything else, and every answer that is no success, is left to the other way.
 
 import os
 import re
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -29,8 +30,7 @@ _LINE: Final = re.compile(
     rb"|lookup\?(?:volumeId|fileId)=([0-9]{1,10})(?:,[0-9a-fA-F_]{1,50})?) HTTP/1\.1\r\n"
 )
 _MOST: Final = 1024  # wishes, and renderings of servers, that are remembered
-_POOL: Final = 4096  # random bytes that are fetched at once
-_COOKIE: Final = 4  # bytes
+_POOL: Final = struct.Struct("1024I")  # random numbers that are fetched at once
 
 
 @attrs.define(eq=False)
@@ -43,7 +43,7 @@ class HotIds:
     guarded: bool  # whether a white list says who may have ids, or tokens belong to them
     pattern: "re.Pattern[bytes]" = _LINE
     _wishes: dict[bytes | None, Wish | None] = attrs.field(factory=dict, init=False)
-    _places: dict[tuple[str, str], str] = attrs.field(factory=dict, init=False)
+    _places: dict[tuple[str, str], bytes] = attrs.field(factory=dict, init=False)
     _found: dict[tuple[tuple[str, str, str], ...], bytes] = attrs.field(factory=dict, init=False)
     _head: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and the head around it
 
@@ -82,7 +82,7 @@ class HotIds:
         (volume_id, server, _), key = taken
         place = self._places.get((server.address, server.public_url)) or self._place(server)
         needle = format_needle_id(key, self.assigner.make_cookie())
-        return f'{{"fid":"{volume_id},{needle}",{place}"count":{wish.count}}}'.encode()
+        return b'{"fid":"%d,%b",%b"count":%d}' % (volume_id, needle.encode(), place, wish.count)
 
     def _learn(self, query: bytes | None) -> Wish | None:
         wish = None
@@ -99,9 +99,9 @@ class HotIds:
         self._wishes[query] = wish
         return wish
 
-    def _place(self, server: Server) -> str:
+    def _place(self, server: Server) -> bytes:
         """The middle of an answer, with a comma behind it."""
-        rendered = render_json({"url": server.address, "publicUrl": server.public_url}).decode()[1:-1] + ","
+        rendered = render_json({"url": server.address, "publicUrl": server.public_url})[1:-1] + b","
         if len(self._places) >= _MOST:
             self._places.clear()
         self._places[server.address, server.public_url] = rendered
@@ -139,16 +139,13 @@ def _head(date: bytes) -> bytes:
 class Cookies:
     """Unpredictable numbers of 32 bits, fetched from the system many at a time."""
 
-    __slots__ = ("_at", "_pool")
+    __slots__ = ("_pool",)
 
     def __init__(self) -> None:
-        self._pool = b""
-        self._at = 0
+        self._pool: list[int] = []
 
     def __call__(self) -> int:
         """The next one, which is given to nobody else."""
-        if self._at >= len(self._pool):
-            self._pool, self._at = os.urandom(_POOL), 0
-        at = self._at
-        self._at = at + _COOKIE
-        return int.from_bytes(self._pool[at : at + _COOKIE])
+        if not self._pool:
+            self._pool = list(_POOL.unpack(os.urandom(_POOL.size)))
+        return self._pool.pop()

@@ -84,7 +84,7 @@ class Leader:
             return False
         if core.log.applied < self.first_index:
             return False
-        if membership.voters == {core.id}:
+        if len(membership.voters) == 1:
             return True
         sent = self._round_sent.get(self._quorum_round())
         return sent is not None and core.now - sent < core.settings.lease

@@ -86,6 +86,7 @@ class RaftNode(Service):
         self._timing = timing
         self._stopped = stopped
         self._began = monotonic()
+        self._next_tick = self._began  # when the core is to be told the time again
         self.core = make_core(identity.node, storage.load(), settings, rng)
         self._transport = make_transport(self)
         self._ticker = LoopingCall(self._tick)
@@ -299,11 +300,16 @@ class RaftNode(Service):
 
     def _catch_up(self) -> bool:
         """Tell the core what time it is; whether it had not known.  A node whose disk is stuck does not lead."""
+        now = self._monotonic()
+        if now < self._next_tick and self._saving_since is None:
+            return False
         if self.is_stuck():
             self.core.step_down()
-        ticks = int((self._monotonic() - self._began) / self._timing.tick) - self.core.now
+        tick = self._timing.tick
+        ticks = int((now - self._began) / tick) - self.core.now
         if ticks > 0:
             self.core.tick(ticks)
+        self._next_tick = self._began + (self.core.now + 1) * tick
         return ticks > 0
 
     # ------------------------------------------------------------------ the Ready loop

@@ -33,6 +33,7 @@ class Appended(NamedTuple):
     size: int  # the record's size field
     checksum: int
     stamp: int
+    wants_merge: bool  # whether it is time to tidy the map up
 
     @property
     def place(self) -> Place:
@@ -76,13 +77,13 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
             offset = generation.append(buffers, key, size, whole)
         except AppendFailed as error:
             raise volume.failed(error) from error.cause
-        needles.put_new(key, offset, size)
+        wants_merge = needles.put_new(key, offset, size)
         generation.last_append_at_ns = stamp
         volume.changed(now)
     finally:
         volume.lock.release()
         volume.tell()
-    return Appended(generation, offset, size, checksum, stamp)
+    return Appended(generation, offset, size, checksum, stamp, wants_merge)
 
 
 def delete_plain(volume: Volume, key: int, cookie: int, size: int) -> bool:

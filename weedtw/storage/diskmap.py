@@ -146,9 +146,10 @@ class DiskMap:
             self.changes += 1  # and not before the new place can be found
         return before
 
-    def put_new(self, key: int, offset: int, size: int) -> None:
-        """`put` for a key that `get` does not find."""
+    def put_new(self, key: int, offset: int, size: int) -> bool:
+        """`put` for a key that `get` does not find; returns what `wants_merge` does."""
         self.put(key, offset, size)
+        return self.wants_merge()
 
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""

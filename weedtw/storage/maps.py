@@ -48,8 +48,8 @@ class AnyMap(Protocol):
     def put(self, key: int, offset: int, size: int) -> Place | None:
         """Note that the needle's record is at `offset`; return where it was before, if it was there."""
 
-    def put_new(self, key: int, offset: int, size: int) -> None:
-        """`put` for a key that `get` does not find."""
+    def put_new(self, key: int, offset: int, size: int) -> bool:
+        """`put` for a key that `get` does not find; returns what `wants_merge` does."""
 
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""

@@ -239,14 +239,19 @@ class NeedleMap:
             self.changes += 1  # and not before the new place can be found
         return before
 
-    def put_new(self, key: int, offset: int, size: int) -> None:
-        """`put` for a key that `get` does not find: looking for it a second time would take the longest of it."""
+    def put_new(self, key: int, offset: int, size: int) -> bool:
+        """`put` for a key that `get` does not find, for which to look a second time would take the longest of it.
+
+        Returns what `wants_merge` does.
+        """
         counters = self.counters
         counters.file_count += 1
         counters.content_bytes += size
         if key > counters.max_key:  # noqa: PLR1730 - max() takes longer
             counters.max_key = key
-        self._layers.recent[key] = packed_place(offset, size)
+        recent = self._layers.recent
+        recent[key] = packed_place(offset, size)
+        return len(recent) >= _SMALLEST_MERGE and self.wants_merge()
 
     def delete(self, key: int) -> Place | None:
         """Note a tombstone for the key; return where the needle was, if it was there."""

@@ -193,6 +193,12 @@ class Layout:
         Crowded ones come into play only when no other matches.
         """
         picky = where if where else None
+        roomy = self._roomy.members
+        if picky is None and roomy:  # as nearly always, and then it is to be quick
+            volume_id = roomy[int(rng.random() * len(roomy))]
+            holders = self._holders[volume_id]
+            server = holders[0] if len(holders) == 1 else holders[int(rng.random() * len(holders))]
+            return Pick(volume_id, server, False)
         for pool, crowded in ((self._roomy, False), (self._crowded, True)):
             members = pool.members if picky is None else self._members(pool, crowded, picky)
             if members:

@@ -39,7 +39,10 @@ class Brisk:
             return None
         written = append_new(volume, key, cookie, data, known)
         if written is not None:
-            self._look_back(volume, began)
+            if written.wants_merge:
+                self.merge(volume)
+            if self.monotonic() - began > _SLOW:
+                self._was_slow(began)
         return written
 
     def delete(self, volume: Volume, key: int, cookie: int, size: int) -> bool:
@@ -47,14 +50,14 @@ class Brisk:
         began = self.monotonic()
         if began < self._not_before or not delete_plain(volume, key, cookie, size):
             return False
-        self._look_back(volume, began)
-        return True
-
-    def _look_back(self, volume: Volume, began: float) -> None:
-        """A change was made that began at that time."""
         if volume.generation.needles.wants_merge():
             self.merge(volume)
         if self.monotonic() - began > _SLOW:
-            if began - self._slow_at < _SOON:
-                self._not_before = began + _RESPITE
-            self._slow_at = began
+            self._was_slow(began)
+        return True
+
+    def _was_slow(self, began: float) -> None:
+        """A change took long that began at that time."""
+        if began - self._slow_at < _SOON:
+            self._not_before = began + _RESPITE
+        self._slow_at = began

@@ -28,6 +28,7 @@ from weedtw.volume.upload import Data, Offer, checked_mime, name_of, offer_of_fo
 
 _FLAGS, _GZIPPED = 0x0E, 0x01  # name, mime and time; the data is gzip
 _MOST: Final = 4096  # shapes that are remembered
+_MOST_SIZES: Final = 256  # of files of one shape
 _FORM, _TYPE = b"content-type", "multipart/form-data; boundary="
 _NAMED: Final = b"content-disposition"
 _TYPED: Final = frozenset({_FORM})
@@ -40,11 +41,12 @@ class Shape(NamedTuple):
     name: bytes
     mime: bytes
     kind: str  # the type as text
-    known: bytes  # name and mime as a record has them
+    known: bytes  # what its record says about it, up to the time
+    known_packed: bytes  # the same if its data is compressed
     compressible: bool | None  # None: its data decides
     said_before: bytes  # the JSON that is answered, up to the size
     said_after: bytes  # and from the tag on
-    said_around: int  # bytes of it beside size and tag
+    middles: dict[int, bytes]  # by size: what is answered between the tag's two places
 
 
 @attrs.define(eq=False)
@@ -57,6 +59,8 @@ class HotWrites:
     needles: Needles
     date: Callable[[], bytes]
     _shapes: dict[Any, Shape | None] = attrs.field(factory=dict, init=False)
+    _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and an answer up to its tag
+    _now: tuple[int, bytes] = attrs.field(default=(0, bytes(5)), init=False)  # the second, and as a record has it
 
     def answer(
         self, volume: Volume, key: int, cookie: int, method: bytes, meaning: Meaning, body: bytes, boundary: bytes
@@ -84,7 +88,7 @@ class HotWrites:
         shape = self._of_replica(meaning) if body else None
         if shape is None:
             return None
-        known = b"%c%b%b" % (_FLAGS, shape.known, int(query[2]).to_bytes(5))
+        known = shape.known + int(query[2]).to_bytes(5)
         written = self.needles.write_replica_at_once(volume, key, cookie, body, known, query[1].decode())
         if written is None:
             return None
@@ -108,7 +112,7 @@ class HotWrites:
             is_gzipped=bool(flags & _GZIPPED),
             checksum=0,  # nobody asks for it
         )
-        known = b"%c%b%b" % (flags, shape.known, now.to_bytes(5))
+        known = (shape.known_packed if flags & _GZIPPED else shape.known) + now.to_bytes(5)
         later = Later()
         written: Written | None = None
         early: list[BaseException | None] = []
@@ -131,18 +135,20 @@ class HotWrites:
         return later
 
     def _answer(self, shape: Shape, size: int, tag: bytes, undo: bytes = b"") -> bytes:
-        digits = b"%d" % size
-        said = shape.said_around + len(digits) + len(tag)
-        return b'%b%b%b%b"%b%b%d%b%b%b%b%b%b' % (
-            *(_HEAD, self.date(), _TAG, tag, undo, _JSON, said, _END),
-            *(shape.said_before, digits, _ETAG, tag, shape.said_after),
-        )
+        date = self.date()
+        if self._start[0] is not date:
+            self._start = date, _HEAD + date + _TAG
+        middle = shape.middles.get(size) or _middle(shape, size)
+        return b"".join((self._start[1], tag, b'"', undo, middle, tag, shape.said_after))
 
     def _write(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Appended | None:
         decided = self._decided(shape, data)
         if decided is None:
             return None
-        known = b"%c%b%b" % (decided[0], shape.known, int(self.needles.now()).to_bytes(5))
+        now = int(self.needles.now())
+        if self._now[0] != now:
+            self._now = now, now.to_bytes(5)
+        known = (shape.known_packed if decided[0] & _GZIPPED else shape.known) + self._now[1]
         return self.brisk.write(volume, key, cookie, decided[1], known)
 
     def _decided(self, shape: Shape, data: Data) -> tuple[int, Data] | None:
@@ -213,19 +219,31 @@ def _shape(offer: Offer) -> Shape:
     kind = mimes.essence(offer.mime)
     said_name = render_json({"name": offer.name})[:-1] + b"," if offer.name else b"{"
     said_mime = b',"mime":' + render_json(offer.mime) + b"}" if offer.mime else b"}"
-    said_before, said_after = said_name + b'"size":', b'"' + said_mime
+    known = b"%c%b%c%b" % (len(name), name, len(mime), mime)
     return Shape(
         name,
         mime,
         offer.mime,
-        b"%c%b%c%b" % (len(name), name, len(mime), mime),
+        b"%c%b" % (_FLAGS, known),
+        b"%c%b" % (_FLAGS | _GZIPPED, known),
         mimes.is_compressible(offer.mime, b"") if kind else None,
-        said_before,
-        said_after,
-        len(said_before) + len(_ETAG) + len(said_after),
+        said_name + b'"size":',
+        b'"' + said_mime,
+        {},
     )
 
 
+def _middle(shape: Shape, size: int) -> bytes:
+    """What is answered between the two places of the tag to who wrote a file of that shape and size."""
+    said = b"%b%d%b" % (shape.said_before, size, _ETAG)
+    middle = b"%b%d%b%b" % (_JSON, len(said) + _TAG_LENGTH + len(shape.said_after), _END, said)
+    if len(shape.middles) >= _MOST_SIZES:
+        shape.middles.clear()
+    shape.middles[size] = middle
+    return middle
+
+
+_TAG_LENGTH: Final = 8
 _CLOSES: Final = (b"--\r\n", b"--")  # the end of a form, behind its last boundary
 _ETAG: Final = b',"eTag":"'
 _HEAD: Final = b"HTTP/1.1 201 Created\r\nServer: " + SERVER + b"\r\nDate: "
