@@ -317,11 +317,8 @@ def _merge(base: _Columns | None, recent: Recent, width: int) -> _Columns:
         base = _columns(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), width)
     if not recent:
         return base
-    items = sorted(recent.items())
-    new_keys = np.array([key for key, _ in items], np.uint64)
-    units = np.array([packed >> 32 for _, packed in items], np.int64)
-    new_sizes = np.array([packed & _SIZE_MASK for _, packed in items], np.uint32).view(np.int32)
-    new = _columns(new_keys, units << _UNIT_SHIFT, new_sizes, width)
+    new_keys, offsets, new_sizes = _sorted_columns(recent, width)
+    new = _columns(new_keys, offsets, new_sizes, width)
     places = base.keys.searchsorted(new_keys)
     if len(base.keys) == 0 or new_keys[0] > base.keys[-1]:
         known = np.zeros(len(new_keys), bool)
@@ -337,6 +334,23 @@ def _merge(base: _Columns | None, recent: Recent, width: int) -> _Columns:
 
     merged = [None if old is None else overlaid(old, fresh) for old, fresh in zip(base, new, strict=True)]  # type: ignore[arg-type]
     return _Columns(*merged)  # type: ignore[arg-type]
+
+
+def _sorted_columns(recent: Recent, width: int) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Keys, offsets and sizes (inverted of deleted ones) of a dict that stays as it is, in the order of the keys.
+
+    It runs in a thread while others want to write, so nothing here goes through the dict in Python if it need not.
+    """
+    count = len(recent)
+    keys = np.fromiter(recent.keys(), np.uint64, count)
+    if width == 4:  # a place has 64 bits
+        packed = np.fromiter(recent.values(), np.uint64, count)
+        units, sizes = (packed >> np.uint64(32)).astype(np.int64), packed.astype(np.uint32)
+    else:
+        units = np.fromiter((place >> 32 for place in recent.values()), np.int64, count)
+        sizes = np.fromiter((place & _SIZE_MASK for place in recent.values()), np.uint32, count)
+    order = np.argsort(keys)
+    return keys[order], units[order] << _UNIT_SHIFT, sizes[order].view(np.int32)
 
 
 def _count(keys: Keys, sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]) -> Counters:
