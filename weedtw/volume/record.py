@@ -3,12 +3,15 @@
 What the page cache holds is read on the spot; anything else, and every large file, goes to a thread.
 """
 
+from collections.abc import Callable
+
 import attrs
 
 from weedtw.errors import CookieMismatch, Damaged, NeedleNotFound
 from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import HEADER_SIZE, Needle, data_location, record_length, unpack_around, unpack_header
 from weedtw.storage.fileops import DiskFile
+from weedtw.storage.needlemap import Place
 from weedtw.storage.volume import Volume
 from weedtw.volume.contents import Content, InMemory, OnDisk, Run
 
@@ -52,6 +55,10 @@ class RecordData:
             return False  # which `pread` meets as well, and names
 
 
+class _NotCached(Exception):
+    """The disk would have to be waited for."""
+
+
 def open_cached(volume: Volume, file_id: FileId) -> Opened | None:
     """Open a small file without waiting for the disk; None when that cannot be.  Raises as `Volume.read`."""
     needle = volume.try_read_cached(file_id.key, file_id.cookie)
@@ -60,7 +67,7 @@ def open_cached(volume: Volume, file_id: FileId) -> Opened | None:
 
 async def open_record(volume: Volume, file_id: FileId, run: Run, *, read_deleted: bool = False) -> Opened:
     """Open a file; raises NeedleNotFound, CookieMismatch, Damaged."""
-    opened = None if read_deleted else open_cached(volume, file_id)
+    opened = None if read_deleted else open_cached(volume, file_id) or _open_large_cached(volume, file_id, run)
     if opened is None:
         opened = await run(_open, volume, file_id, run, read_deleted)
     assert isinstance(opened, Opened)
@@ -80,16 +87,37 @@ def _open(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -> Open
     if place is None or place.size < STREAM_FROM:
         needle = volume.read(file_id.key, file_id.cookie, read_deleted=read_deleted)
         return Opened(file_id, needle, InMemory(memoryview(needle.data)))
-    return _open_large(volume, file_id, run, read_deleted)
-
-
-def _open_large(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -> Opened:
     generation = volume.generation  # file and map that belong together, also while a vacuum replaces them
-    dat, place = generation.dat, generation.needles.find(file_id.key)
+    place = generation.needles.find(file_id.key)
     if place is None or (place.deleted and not read_deleted):
         raise NeedleNotFound(volume.id, file_id.key)
+    return _open_large(volume, generation.dat, place, file_id, run, generation.dat.read)
+
+
+def _open_large_cached(volume: Volume, file_id: FileId, run: Run) -> Opened | None:
+    """Open a large file without waiting for the disk; None when that cannot be, or it is no large one."""
+    generation = volume.generation
+    dat, place = generation.dat, generation.needles.get(file_id.key)
+    if place is None or place.size < STREAM_FROM:
+        return None
+
+    def read(length: int, offset: int) -> bytes:
+        data = dat.read_cached(length, offset)
+        if data is None:
+            raise _NotCached
+        return bytes(data)
+
     try:
-        prefix = dat.read(_PREFIX, place.offset)
+        return _open_large(volume, dat, place, file_id, run, read)
+    except _NotCached:
+        return None
+
+
+def _open_large(
+    volume: Volume, dat: DiskFile, place: Place, file_id: FileId, run: Run, read: Callable[[int, int], bytes]
+) -> Opened:
+    try:
+        prefix = read(_PREFIX, place.offset)
         cookie, key, size = unpack_header(prefix, path=dat.path)
         if (key, size) != (file_id.key, place.size):
             raise Damaged(dat.path, f"at {place.offset} is not needle {file_id.key:x}, which the index says is there")
@@ -97,7 +125,7 @@ def _open_large(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -
             raise CookieMismatch(volume.id, key)
         data = data_location(prefix, volume.version, path=dat.path)
         behind = data.offset + data.size
-        rest = dat.read(record_length(size, volume.version) - behind, place.offset + behind)
+        rest = read(record_length(size, volume.version) - behind, place.offset + behind)
     except OSError as error:
         raise Damaged(dat.path, f"cannot be read at {place.offset}: {error.strerror}") from error
     needle = unpack_around(prefix, rest, volume.version, path=dat.path)
