@@ -21,6 +21,7 @@ from weedtw.errors import BadMessage
 from weedtw.http.accept import accepts_gzip
 from weedtw.http.head import END, RequestHead, parse_head
 from weedtw.http.origins import may_be_browser
+from weedtw.http.outflow import Outflow
 from weedtw.http.requests import SERVER
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 
@@ -103,7 +104,8 @@ class Later:
         return self._answer
 
 
-Reply = bytes | Later | None  # a whole answer; one that comes later; or: this is not for the hot path
+# A whole answer; one that comes later; one that comes in pieces; or: this is not for the hot path.
+Reply = bytes | Later | Outflow | None
 
 
 def error_answer(error: BaseException, date: bytes) -> bytes:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from weedtw.errors import WeedError
 from weedtw.http.head import END
 from weedtw.http.hot import MOST_BODY, Hot, Later
 from weedtw.http.http11 import HttpChannel, Phase
+from weedtw.http.outflow import Outflow, Pump
 from weedtw.http.straight import send
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ class HotChannel(HttpChannel):
         self._hot = hot
         self._seconds = site.reactor.seconds
         self._later: Later | None = None  # while the hot path owes an answer
-        self._asked = b"", 0.0  # how the request for it begins, and when it came
+        self._pump: Pump | None = None  # while it sends a long answer
+        self._asked = b"", 0.0  # how the request for either begins, and when it came
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -50,6 +53,9 @@ class HotChannel(HttpChannel):
         later, self._later = self._later, None
         if later is not None:
             later.gone = True
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.drop()
         super().connectionLost(reason)
 
     def _take_head(self) -> bool:
@@ -82,7 +88,7 @@ class HotChannel(HttpChannel):
             self._send(reply)
             self._enter(Phase.HEAD)
         else:
-            self._await_hot(reply, start)
+            self._answer_later(reply, start)
         return True
 
     def _answer_hot(self, data: bytes) -> int:
@@ -100,7 +106,7 @@ class HotChannel(HttpChannel):
             return 0
         start = data[: traffic.width]
         if not isinstance(reply, bytes):
-            self._await_hot(reply, start)
+            self._answer_later(reply, start)
             return end
         now = seconds()
         traffic.hot(start, reply, now - began)
@@ -124,7 +130,7 @@ class HotChannel(HttpChannel):
             at = end
             if not isinstance(reply, bytes):
                 self._send(b"".join(answers))
-                self._await_hot(reply, start)
+                self._answer_later(reply, start)
                 return at
             now = seconds()
             traffic.hot(start, reply, now - began)
@@ -138,14 +144,32 @@ class HotChannel(HttpChannel):
         self._set_deadline()
         return at
 
-    def _await_hot(self, later: Later, start: bytes) -> None:
-        """Nothing else is answered before that answer is there; `start` is how the request begins."""
-        self._later = later
+    def _answer_later(self, reply: Later | Outflow, start: bytes) -> None:
+        """Nothing else is answered before that answer is there, and sent; `start` is how the request begins."""
         self._asked = start, self._seconds()
         self._enter(Phase.BUSY)
-        answer = later.take(self._hot_answered)
+        if isinstance(reply, Outflow):
+            self._pump = Pump(self, reply, self._hot_poured)
+            self._pump.start()
+            return
+        self._later = reply
+        answer = reply.take(self._hot_answered)
         if answer is not None:
             self._hot_answered(answer)
+
+    def _hot_poured(self, error: Exception | None) -> None:
+        """The long answer is sent, or has broken off."""
+        pump, self._pump = self._pump, None
+        if pump is None or self.phase is not Phase.BUSY:
+            return
+        if error is not None:
+            if not isinstance(error, WeedError):
+                self.log.failure("sending a hot answer", Failure(error))
+            self.abort()  # nothing else tells the client that it is not whole
+            return
+        start, began = self._asked
+        self.site.traffic.hot(start, pump.flow.head, self._seconds() - began)
+        self._hot_is_done()
 
     def _hot_answered(self, answer: bytes) -> None:
         self._later = None
@@ -158,6 +182,9 @@ class HotChannel(HttpChannel):
             answer = head + b"\r\nConnection: close" + end + body
             self.persistent = False
         self._send(answer)
+        self._hot_is_done()
+
+    def _hot_is_done(self) -> None:
         if not self.persistent:
             self._close()
             return

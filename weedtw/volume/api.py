@@ -144,8 +144,7 @@ class Api:
         try:
             return await self._serve(request, parameters, path, volume)
         except Damaged as error:
-            self.damaged_reads += 1
-            self.log.warn("{fid} is damaged here: {reason}", fid=str(path.file_id), reason=str(error))
+            self.note_damage(path.file_id, error)
             has_others = volume.replication.copies > 1 and not is_marked(request, parameters)
             if request.startedWriting or request.is_gone or not has_others or self.proxy.mode == "local":
                 raise
@@ -153,6 +152,11 @@ class Api:
             self.rescued_reads += 1
             self.log.warn("{fid} was read from another copy", fid=str(path.file_id))
             return answer
+
+    def note_damage(self, file_id: FileId, error: Damaged) -> None:
+        """A file was found to be damaged while it was read."""
+        self.damaged_reads += 1
+        self.log.warn("{fid} is damaged here: {reason}", fid=str(file_id), reason=str(error))
 
     async def _read_another_copy(
         self, request: Request, parameters: Params, volume_id: int, damage: Damaged

@@ -10,17 +10,21 @@ from typing import Any, Final, NamedTuple, TypeVar
 import attrs
 from twisted.web.http_headers import Headers
 
+from weedtw.errors import Damaged
 from weedtw.formats.fileid import FileId
 from weedtw.http.conditional import Conditions, Validators, Verdict, evaluate, format_date
 from weedtw.http.head import END
 from weedtw.http.hot import PLAIN, Meaning
+from weedtw.http.outflow import Outflow
 from weedtw.http.ranges import parse_ranges
 from weedtw.http.requests import SERVER, Params
 from weedtw.storage.glance import Glimpse, glance_at
 from weedtw.storage.maps import AnyMap
 from weedtw.storage.volume import Volume
+from weedtw.volume.contents import OnDisk, Run
+from weedtw.volume.outflow import RecordFlow
 from weedtw.volume.ready import Kept, Ready
-from weedtw.volume.record import STREAM_FROM, open_cached
+from weedtw.volume.record import STREAM_FROM, Opened, open_cached, open_large_cached
 from weedtw.volume.represent import Representer
 from weedtw.volume.serving import LAST_DATE, Server, common_headers, describing_headers
 
@@ -36,6 +40,9 @@ _LENGTH: Final = b"\r\nContent-Length: "
 _DATED: Final = b"\r\nServer: " + SERVER + b"\r\nDate: "
 _RANGE: Final = b"range"
 PARTICULAR: Final = frozenset({_RANGE, b"if-none-match", b"if-modified-since"})  # header lines that are understood
+
+
+About = tuple[bytes, bytes | None]  # what is known about a file but for its time, and the extension in the URL
 
 
 class Template(NamedTuple):
@@ -54,13 +61,16 @@ class HotReads:
     server: Server
     date: Callable[[], bytes]
     ready: Ready
-    _templates: dict[tuple[bytes, bytes | None], Template | None] = attrs.field(factory=dict, init=False)
+    run: Run
+    damaged: Callable[[FileId, Damaged], None]  # is told of what was found to be damaged while it was sent
+    _templates: dict[About, Template | None] = attrs.field(factory=dict, init=False)
+    _spare: list[memoryview] = attrs.field(factory=list, init=False)  # see RecordFlow
     _times: dict[bytes, bytes] = attrs.field(factory=dict, init=False)
     _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and the head up to behind it
 
     def answer(
         self, volume: Volume, key: int, cookie: int, extension: bytes | None, meaning: Meaning, with_body: bool
-    ) -> bytes | None:
+    ) -> bytes | Outflow | None:
         """The whole answer; None when it is not for the hot path.  Raises StorageError, RangeNotSatisfiable.
 
         The request has no header lines with an effect but PARTICULAR.
@@ -82,6 +92,8 @@ class HotReads:
         place = needles.find(key)
         if place is None:
             return None
+        if place.size >= STREAM_FROM:
+            return self._large(volume, FileId(volume.id, key, cookie), extension) if is_simple else None
         seen = glance_at(generation, place, key, cookie, STREAM_FROM)
         if seen is None:
             return None
@@ -95,7 +107,8 @@ class HotReads:
         try:
             template = self._templates[about]
         except KeyError:
-            template = self._learn(volume, key, cookie, seen, extension)
+            opened = open_cached(volume, FileId(volume.id, key, cookie)) if is_usual(known) else None
+            template = self._learn(about, opened)
         if template is None:
             return None
         time = self._times.get(known[-_TIME:]) or self._time(known[-_TIME:])
@@ -103,14 +116,39 @@ class HotReads:
             return None
         if meaning.names:
             return self._particular(seen, template, time, meaning.fields, with_body)
-        head = b"%b%08x%b%b%b%d\r\n\r\n" % (
-            *(template.before_tag, checksum, template.before_time, time, template.before_length, length),
-        )
+        head = _head(template, checksum, time, length)
         if not is_simple:
             return self._begin() + head
         rest = b"".join((head, data))
         self.ready.offer(name, Kept(changes, place.offset, cookie, bool(known[0] & _GZIPPED), length, rest))
         return self._begin() + rest
+
+    def _large(self, volume: Volume, file_id: FileId, extension: bytes | None) -> Outflow | None:
+        """The answer to a GET of all of a large file."""
+        opened = open_large_cached(volume, file_id, self.run)
+        if opened is None or not isinstance(opened.stored, OnDisk):
+            return None
+        needle, source = opened.needle, opened.stored.source
+        if needle.is_gzipped or needle.is_manifest or needle.pairs or needle.ttl or needle.last_modified is None:
+            return None
+        name, mime = bytes(needle.name), bytes(needle.mime)
+        about = b"%c%c%b%c%b" % (_USUAL, len(name), name, len(mime), mime), extension
+        try:
+            template = self._templates[about]
+        except KeyError:
+            template = self._learn(about, opened)
+        stored = needle.last_modified.to_bytes(_TIME)
+        time = self._times.get(stored) or self._time(stored)
+        if template is None or not time or not self.server.downloads.take(source.size):
+            return None
+
+        def ended(error: Exception | None) -> None:
+            self.server.downloads.give(source.size)
+            if isinstance(error, Damaged):
+                self.damaged(file_id, error)
+
+        head = self._begin() + _head(template, source.checksum, time, source.size)
+        return RecordFlow(head, source, opened.stored.what, self.run, self._spare, ended)
 
     def _begin(self) -> bytes:
         """An answer up to the Date line."""
@@ -170,21 +208,16 @@ class HotReads:
 
     # ------------------------------------------------------------- templates
 
-    def _learn(
-        self, volume: Volume, key: int, cookie: int, seen: Glimpse, extension: bytes | None
-    ) -> Template | None:
-        template = None
-        if is_usual(seen.known):
-            template = self._made(volume, key, cookie, extension)
+    def _learn(self, about: About, opened: Opened | None) -> Template | None:
+        template = None if opened is None else self._made(opened, about[1])
         if len(self._templates) >= _MOST:
             self._templates.clear()
-        self._templates[seen.known[:-_TIME], extension] = template
+        self._templates[about] = template
         return template
 
-    def _made(self, volume: Volume, key: int, cookie: int, extension: bytes | None) -> Template | None:
+    def _made(self, opened: Opened, extension: bytes | None) -> Template | None:
         """Have the other way say what it would about this file, were its tag, time and length others."""
-        opened = open_cached(volume, FileId(volume.id, key, cookie))
-        if opened is None or opened.needle.is_manifest:
+        if opened.needle.is_manifest:
             return None
         shown = at_once(
             self.representer.of(
@@ -206,6 +239,13 @@ class HotReads:
         before_tag, _, rest = text.partition(_TAG.encode())
         before_time, found, before_length = rest.partition(format_date(_MODIFIED).encode())
         return Template(before_tag, before_time, before_length) if found else None
+
+
+def _head(template: Template, checksum: int, time: bytes, length: int) -> bytes:
+    """All of a head from behind the Date line on."""
+    return b"%b%08x%b%b%b%d\r\n\r\n" % (
+        *(template.before_tag, checksum, template.before_time, time, template.before_length, length),
+    )
 
 
 def _still_lies(kept: Kept, needles: AnyMap, key: int, changes: int) -> bool:

@@ -67,7 +67,7 @@ def open_cached(volume: Volume, file_id: FileId) -> Opened | None:
 
 async def open_record(volume: Volume, file_id: FileId, run: Run, *, read_deleted: bool = False) -> Opened:
     """Open a file; raises NeedleNotFound, CookieMismatch, Damaged."""
-    opened = None if read_deleted else open_cached(volume, file_id) or _open_large_cached(volume, file_id, run)
+    opened = None if read_deleted else open_cached(volume, file_id) or open_large_cached(volume, file_id, run)
     if opened is None:
         opened = await run(_open, volume, file_id, run, read_deleted)
     assert isinstance(opened, Opened)
@@ -94,8 +94,11 @@ def _open(volume: Volume, file_id: FileId, run: Run, read_deleted: bool) -> Open
     return _open_large(volume, generation.dat, place, file_id, run, generation.dat.read)
 
 
-def _open_large_cached(volume: Volume, file_id: FileId, run: Run) -> Opened | None:
-    """Open a large file without waiting for the disk; None when that cannot be, or it is no large one."""
+def open_large_cached(volume: Volume, file_id: FileId, run: Run) -> Opened | None:
+    """Open a large file without waiting for the disk; None when that cannot be, or it is no large one.
+
+    Raises as `open_record`.
+    """
     generation = volume.generation
     dat, place = generation.dat, generation.needles.get(file_id.key)
     if place is None or place.size < STREAM_FROM:

@@ -238,7 +238,14 @@ class VolumeService(Service):
         assert api.needles.brisk is not None
         return HotFiles(
             store=self.store,
-            reads=HotReads(api.representer, api.server, site.date, Ready(self.config.hot_cache_mb << 20)),
+            reads=HotReads(
+                api.representer,
+                api.server,
+                site.date,
+                Ready(self.config.hot_cache_mb << 20),
+                api.run,
+                api.note_damage,
+            ),
             writes=HotWrites(api.needles.brisk, api.needles, site.date),
             deletes=HotDeletes(api.needles, site.date),
             guarded=bool(self.white_list.networks) or self.tokens.guard_writes,

@@ -1,0 +1,130 @@
+"""Long answers on the hot path: from where their pieces are to the socket, without a coroutine in between.
+
+A hotspot gives an `Outflow`; the channel has a `Pump` send it, as fast as the client takes it and no more than
+`_TURN` bytes in a row, so that others have their turn.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from weedtw.http.http11 import HttpChannel
+
+_TURN: Final = 1024 * 1024  # bytes
+_NOTHING: Final = memoryview(b"")
+
+
+class Outflow(ABC):
+    """An answer whose body comes in pieces."""
+
+    head: bytes  # everything before the body
+
+    @abstractmethod
+    def piece(self) -> memoryview | None:
+        """The next piece, which is the caller's until the next call; an empty one behind the last.
+
+        None when it is not there yet: see `fetch`.  Raises Damaged.
+        """
+
+    @abstractmethod
+    def fetch(self) -> "Deferred[None]":
+        """Get what `piece` did not have; fails with Damaged."""
+
+    @abstractmethod
+    def end(self, error: Exception | None) -> None:
+        """Called once: all was taken, or the client is gone, or that error has ended it."""
+
+
+@implementer(IPushProducer)
+class Pump:
+    """Sends one answer on one connection; calls `ended`, with the error if there was one, unless it is dropped."""
+
+    def __init__(self, channel: "HttpChannel", flow: Outflow, ended: Callable[[Exception | None], None]) -> None:
+        self.flow = flow
+        self._channel = channel
+        self._ended: Callable[[Exception | None], None] | None = ended
+        self._rest = _NOTHING  # of a piece that the client did not take yet
+        self._paused = False
+        self._busy = False  # with sending, or with waiting for a piece
+
+    def start(self) -> None:
+        """Send the head, and as much of the rest as goes at once."""
+        self._channel.registerProducer(self, True)  # type: ignore[no-untyped-call]
+        self._paused = self._channel._waitingForTransport
+        self._channel.write(self.flow.head)
+        self._go_on()
+
+    def drop(self) -> None:
+        """The connection is gone."""
+        if self._ended is not None:
+            self._ended = None
+            self.flow.end(None)
+
+    def pauseProducing(self) -> None:
+        """The connection has enough for now."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The connection takes more."""
+        self._paused = False
+        self._go_on()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; the channel tells."""
+
+    def _go_on(self) -> None:
+        if self._busy or self._ended is None:
+            return
+        self._busy = True
+        try:
+            is_whole = self._send()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client must not take this for a whole answer
+            self._end(error)
+            return
+        if is_whole:
+            self._end(None)
+        elif self._paused:
+            self._busy = False
+        else:
+            self.flow.fetch().addCallbacks(self._fetched, self._failed)
+
+    def _send(self) -> bool:
+        """Send until all is sent, the client has enough, or a piece is not there; whether all is sent."""
+        channel, turn = self._channel, 0
+        while not self._paused:
+            if not self._rest:
+                piece = self.flow.piece()
+                if not piece:
+                    return piece is not None
+                self._rest = piece
+            if turn >= _TURN:
+                turn = 0
+                channel.yield_turn()
+                continue
+            sent = channel.write_some(self._rest)
+            turn += sent
+            self._rest = self._rest[sent:]
+        return False
+
+    def _fetched(self, _: None) -> None:
+        self._busy = False
+        if not self._paused:
+            self._go_on()
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        self._end(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+    def _end(self, error: Exception | None) -> None:
+        ended, self._ended = self._ended, None
+        if ended is None:
+            return
+        self._channel.unregisterProducer()  # type: ignore[no-untyped-call]
+        self.flow.end(error)
+        ended(error)
