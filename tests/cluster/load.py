@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 
 import attrs
 
@@ -163,9 +163,28 @@ class Load:
             self.lost.append(f"{file.fid} was read as {_said(answer)}, it holds {_told(file.holds)}")
 
 
-def check_file(file: File, place: str) -> tuple[str, bytes | None]:
+class Reader:
+    """Reads one copy or none, over connections that are kept; a server that does not answer at once is an error."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, HTTPConnection] = {}
+
+    def read(self, file: File, place: str) -> Answer:
+        connection = self._kept.get(place)
+        if connection is None:
+            connection = self._kept[place] = HTTPConnection(place, timeout=PATIENCE)
+        connection.request("GET", f"/{file.fid}?proxied=true")
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.headers), response.read())
+
+    def close(self) -> None:
+        for connection in self._kept.values():
+            connection.close()
+
+
+def check_file(file: File, place: str, reader: Reader) -> tuple[str, bytes | None]:
     """What is wrong with one copy, "" if nothing is; and what it holds."""
-    answer = request("GET", f"{place}/{file.fid}?proxied=true", timeout=PATIENCE)  # this copy or none
+    answer = reader.read(file, place)
     found = answer.body if answer.status == 200 else GONE
     if answer.status not in {200, 404} or not file.may_hold(found):
         tried = ", ".join(map(_told, file.attempts))

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
 from tests.cluster.clients import TORTURE, ask, seed
-from tests.cluster.load import File, Load, check_file
+from tests.cluster.load import File, Load, Reader, check_file
 from tests.cluster.masters import Daemon, Scratch
 from tests.cluster.processes import HOST, request, wait_until
 from weedtw.formats.idx import unpack_rows
@@ -157,13 +157,14 @@ def audit(files: Sequence[File], places: Places) -> None:
     """Both copies of every file are alike and such as they may be; there is no other file; the counters are right."""
     wrong: list[str] = []
     there: dict[int, set[int]] = {volume: set() for volume in places}
-    for file in files:
-        copies = [check_file(file, place) for place in places[file.volume]]
-        wrong += [reason for reason, _ in copies if reason]
-        if len({found for _, found in copies}) > 1:
-            wrong.append(f"the copies of {file.fid} differ: {[found and found[:40] for _, found in copies]}")
-        if copies[0][1] is not None:
-            there[file.volume].add(file.key)
+    with closing(Reader()) as reader:
+        for file in files:
+            copies = [check_file(file, place, reader) for place in places[file.volume]]
+            wrong += [reason for reason, _ in copies if reason]
+            if len({found for _, found in copies}) > 1:
+                wrong.append(f"the copies of {file.fid} differ: {[found and found[:40] for _, found in copies]}")
+            if copies[0][1] is not None:
+                there[file.volume].add(file.key)
     for volume, addresses in places.items():
         for place in addresses:
             needles, sizes = live(place, volume)

@@ -184,7 +184,12 @@ async def test_writes_reads_and_deletes_are_answered_alike(server: VolumeService
     paths = _paths(writes)
     await _compare(server, [request("GET", path, *lines) for path in paths for lines in READERS[:2]])
     await _compare(
-        server, [request("GET", path + end) for path in paths[::9] for end in (".png", ".x", "?dl=1", "/a")]
+        server,
+        [
+            request("GET", path + end)
+            for path in paths[::9]
+            for end in (".png", ".x", "?dl=1", "/a", "?proxied=true", "?proxied=no")
+        ],
     )
     await _compare(server, [request("HEAD", path, *lines) for path in paths[::5] for lines in READERS])
     await _compare(server, [request("GET", path, *lines) for path in paths[::7] for lines in READERS])

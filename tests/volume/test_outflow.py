@@ -56,7 +56,7 @@ async def whole(server: VolumeService) -> bytes:
 async def test_it_is_answered_as_on_the_other_way(server: VolumeService) -> None:
     downloads = parts(server).server.downloads
     counted = _Count(server)
-    for path in (PATH, PATH + ".png", PATH + "?dl=1", PATH[:-1] + "e", PATH + ".bin"):
+    for path in (PATH, PATH + ".png", PATH + "?dl=1", PATH[:-1] + "e", PATH + ".bin", PATH + "?proxied=true"):
         for method in ("GET", "HEAD"):
             for lines in READERS:
                 hot = await talk(server, request(method, path, *lines) + LAST)

@@ -17,6 +17,7 @@ _LINE: Final = re.compile(
     rb"(GET|HEAD|PUT|POST|DELETE) /([0-9]{1,10}),([0-9a-fA-F]{9,24})(?:_([0-9]{1,20}))?(\.[0-9A-Za-z]{1,16})?"
     rb"(?:\?([0-9A-Za-z=&._\-]{0,400}))? HTTP/1\.1\r\n"
 )
+_PROXIED: Final = b"proxied=true"  # this server or none is meant: of what is here that makes no difference
 # What `copies.py` asks of another copy for a file without any wish.
 _REPLICA: Final = re.compile(rb"type=replicate&write=([0-9a-f]{32})&ts=([0-9]{1,12})(?:&tsGiven=false)?")
 
@@ -47,7 +48,7 @@ class HotFiles:
                 return None
         try:
             if method in {b"GET", b"HEAD"}:
-                if query is not None or body or self.guards_reads:
+                if (query is not None and query != _PROXIED) or body or self.guards_reads:
                     return None
                 if meaning.names is not PLAIN and not meaning.names <= PARTICULAR:
                     return None
