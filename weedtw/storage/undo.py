@@ -1,9 +1,7 @@
 """What becomes of a change, and what is needed to take it back, later and at another server's word."""
 
 import re
-from typing import Final, Self
-
-import attrs
+from typing import Final, NamedTuple, Self
 
 from weedtw.errors import BadRequest
 from weedtw.formats.needle import Needle, record_length
@@ -13,8 +11,7 @@ from weedtw.storage.needlemap import Place
 _TEXT: Final = re.compile(r"[0-9]{1,20}(\.-?[0-9]{1,20}){6}", re.ASCII)
 
 
-@attrs.frozen
-class Undo:
+class Undo(NamedTuple):
     """Names one change of a volume and what it hid; `str` and `parse` carry it over the wire.
 
     A change is named by a needle: the one that was written, or the one that was deleted (it is then the one that
@@ -42,11 +39,10 @@ class Undo:
         return cls(*map(int, text.split(".")))
 
     def __str__(self) -> str:
-        return ".".join(map(str, attrs.astuple(self)))
+        return ".".join(map(str, self))
 
 
-@attrs.frozen
-class Written:
+class Written(NamedTuple):
     """What became of a write."""
 
     offset: int  # of the record, bytes
@@ -56,8 +52,7 @@ class Written:
     undo: Undo | None = None  # for `Volume.revert`; None when unchanged
 
 
-@attrs.frozen
-class Deleted:
+class Deleted(NamedTuple):
     """What was deleted."""
 
     size: int  # the size field of the needle's record; 0 for a file without data

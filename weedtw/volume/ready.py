@@ -6,6 +6,7 @@ made of the one at an offset of a volume's files holds as long as the needle map
 what the map said holds as long as nothing was deleted or written over since.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 import attrs
@@ -36,7 +37,7 @@ class Ready:
     def __init__(self, most: int) -> None:
         self.size = 0
         self._most = most
-        self._kept: dict[Key, Kept] = {}
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()  # of a plain dict, finding the oldest takes ever longer
         self._once: set[Key] = set()
         self.get = self._kept.get  # what is kept under a key
 
@@ -55,4 +56,4 @@ class Ready:
         self._kept[key] = kept
         self.size += len(kept.rest) + _OVERHEAD
         while self.size > self._most:
-            self.size -= len(self._kept.pop(next(iter(self._kept))).rest) + _OVERHEAD
+            self.size -= len(self._kept.popitem(last=False)[1].rest) + _OVERHEAD

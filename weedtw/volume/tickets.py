@@ -5,6 +5,7 @@ told to drop it again.  That word may come after the answer, before it, when the
 the write itself.  And a write whose answer was lost may be sent again: it is done once.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -44,7 +45,8 @@ class Tickets(Generic[T]):
     """Remembers the writes of the last LIFETIME seconds; `T` is what a write results in."""
 
     clock: IReactorTime
-    _tickets: dict[str, _Ticket[T]] = attrs.field(factory=dict, init=False)  # oldest first
+    # Oldest first; of a plain dict it would take ever longer to find that out, the more were taken off.
+    _tickets: OrderedDict[str, _Ticket[T]] = attrs.field(factory=OrderedDict, init=False)
 
     async def do(self, write_id: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do the write, or wait for the same one that came before; raises what it raises.
