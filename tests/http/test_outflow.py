@@ -144,13 +144,7 @@ class OutflowTests(SynchronousTestCase):
         assert flow.fetching is not None
         flow.fetching.errback(flow.error)
         self.assertEqual((wire.end, flow.ends), ("aborted", [flow.error]))
-
-    def test_a_fault_of_ours_is_logged(self) -> None:
-        flow = Flow(broken=4)
-        flow.error = RuntimeError("out of order")
-        wire = self.begin(flow)
-        self.assertEqual((wire.end, flow.ends), ("aborted", [flow.error]))
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(len(self.flushLoggedErrors(Damaged)), 2)
         self.logged.clear()
 
     def test_a_client_that_leaves_ends_it(self) -> None:

@@ -83,7 +83,7 @@ async def test_what_is_not_cached_is_read_in_threads(server: VolumeService, monk
 
 
 @pytest_twisted.ensureDeferred
-async def test_damage_cuts_the_connection(server: VolumeService) -> None:
+async def test_damage_cuts_the_connection(server: VolumeService, logged_failures: Any) -> None:
     volume = server.store.find(3)
     place = volume.generation.needles.find(1)
     assert place is not None
@@ -96,6 +96,8 @@ async def test_damage_cuts_the_connection(server: VolumeService) -> None:
     assert len(heard.partition(b"\r\n\r\n")[2]) < SIZE
     assert server._api is not None
     assert server._api.damaged_reads == before + 1
+    assert len(logged_failures) == 1
+    logged_failures.clear()
     assert downloads.used == 0
 
 

@@ -51,7 +51,13 @@ async def test_no_more_is_read_than_the_client_takes(
         read += length
         return os.pread(fd, length, offset)
 
+    def pread_cached_into(_ops: FileOps, fd: int, buffer: memoryview, offset: int) -> int:
+        nonlocal read
+        read += len(buffer)
+        return os.preadv(fd, [buffer], offset)
+
     monkeypatch.setattr(FileOps, "pread", pread)
+    monkeypatch.setattr(FileOps, "pread_cached_into", pread_cached_into)
     server = holder if through == "the holder" else outsider
     client = await deferToThread(small_window, server.address)
     seen = -1

@@ -158,17 +158,18 @@ class Hot:
         block = data[start:stop]
         body = boundary = b""
         end = stop + len(END)
-        try:
-            meaning = self._bare[block]
-        except KeyError:
-            same = self._same.get(block) or self._see(block)
-            if same is None:
-                meaning = self._learn(self._bare, block, block)
-            else:
-                size, meaning, boundary = same
-                if size > MOST_BODY or len(data) < end + size:
-                    return None, at
-                body, end = data[end : end + size], end + size
+        same = self._same.get(block)
+        if same is None:
+            meaning = self._bare.get(block)
+            if meaning is None and block not in self._bare:
+                same = self._see(block)
+                if same is None:
+                    meaning = self._learn(self._bare, block, block)
+        if same is not None:
+            size, meaning, boundary = same
+            if size > MOST_BODY or len(data) < end + size:
+                return None, at
+            body, end = data[end : end + size], end + size
         if meaning is None:
             return None, at
         reply = self.answer(line, meaning, body, boundary)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
-from weedtw.errors import WeedError
 from weedtw.http.head import END
 from weedtw.http.hot import MOST_BODY, Hot, Later
 from weedtw.http.http11 import HttpChannel, Phase
@@ -62,6 +61,8 @@ class HotChannel(HttpChannel):
         taken = 0 if self._searched else self._answer_hot(bytes(self._in))
         if taken:
             del self._in[:taken]
+            if self.phase is Phase.HEAD:
+                self._set_deadline()  # for what is left, which may be the beginning of a head
             return True
         return super()._take_head()
 
@@ -163,8 +164,7 @@ class HotChannel(HttpChannel):
         if pump is None or self.phase is not Phase.BUSY:
             return
         if error is not None:
-            if not isinstance(error, WeedError):
-                self.log.failure("sending a hot answer", Failure(error))
+            self.log.failure("an answer has broken off", Failure(error))
             self.abort()  # nothing else tells the client that it is not whole
             return
         start, began = self._asked

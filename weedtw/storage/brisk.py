@@ -52,7 +52,7 @@ def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes
     """
     length = len(data)
     size = _U32_SIZE + length + len(known)
-    if not length or size > MAX_BODY_SIZE or not volume.lock.acquire(blocking=False):
+    if not length or size > MAX_BODY_SIZE or not volume.lock.acquire(False):
         return None
     try:
         generation = volume.generation
