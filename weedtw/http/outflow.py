@@ -91,11 +91,16 @@ class Pump:
             self._end(None)
         elif self._paused:
             self._busy = False
+        elif self._rest:
+            self._channel.site.reactor.callLater(0, self._have_turn)
         else:
-            self.flow.fetch().addCallbacks(self._fetched, self._failed)
+            self.flow.fetch().addCallbacks(self._have_turn, self._failed)
 
     def _send(self) -> bool:
-        """Send until all is sent, the client has enough, or a piece is not there; whether all is sent."""
+        """Send until all is sent, the client has enough, a piece is not there, or others are to have their turn.
+
+        Returns whether all is sent.
+        """
         channel, turn = self._channel, 0
         while not self._paused:
             if not self._rest:
@@ -104,15 +109,13 @@ class Pump:
                     return piece is not None
                 self._rest = piece
             if turn >= _TURN:
-                turn = 0
-                channel.yield_turn()
-                continue
+                break
             sent = channel.write_some(self._rest)
             turn += sent
             self._rest = self._rest[sent:]
         return False
 
-    def _fetched(self, _: None) -> None:
+    def _have_turn(self, _: None = None) -> None:
         self._busy = False
         if not self._paused:
             self._go_on()
