@@ -1,5 +1,7 @@
 """Large files on the hot path: the same bytes as on the other way, whatever the client, the disk and the cache do."""
 
+import errno
+import os
 import random
 import re
 import socket
@@ -80,6 +82,24 @@ async def test_what_is_not_cached_is_read_in_threads(server: VolumeService, monk
     assert await whole(server) == LARGE
     assert counted.count == 1
     assert asked.count(False) >= 3
+
+
+@pytest.mark.parametrize("sent", [0, OSError(errno.EINVAL, "not here")])
+@pytest_twisted.ensureDeferred
+async def test_a_file_system_that_sends_nothing_by_itself(
+    server: VolumeService, monkeypatch: pytest.MonkeyPatch, sent: int | OSError
+) -> None:
+    asked: list[int] = []
+
+    def sendfile(_out: int, _fd: int, offset: int, _count: int) -> int:
+        asked.append(offset)
+        if isinstance(sent, OSError):
+            raise sent
+        return sent
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    assert await whole(server) == LARGE
+    assert len(asked) >= 6
 
 
 @pytest_twisted.ensureDeferred

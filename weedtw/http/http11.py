@@ -34,7 +34,7 @@ from weedtw.http.head import END, RequestHead, check_beginning, parse_head
 from weedtw.http.requests import SERVER, Request
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 from weedtw.http.spool import Spool
-from weedtw.http.straight import await_room, can_send, send, send_some
+from weedtw.http.straight import await_room, can_send, send, send_file, send_some
 
 if TYPE_CHECKING:
     from weedtw.http.channel import Site
@@ -377,15 +377,16 @@ class HttpChannel(HTTPChannel):
             self._unsent += len(rest)
             self.transport.write(rest)
 
-    def write_some(self, data: bytes | memoryview) -> int:
+    def write_some(self, data: bytes | memoryview, place: tuple[int, int] | None = None) -> int:
         """Send as much as the client takes now; how many bytes.  The request's producer is paused if that is not all.
 
-        So what is left need not be copied to where it waits.
+        So what is left need not be copied to where it waits.  `place` is an open file's descriptor, and the offset at
+        which the data is in that file, too.
         """
         if not self._straight or not self.transport.connected:
             self.write(data)
             return len(data)
-        sent = send_some(self.transport, data)
+        sent = send_some(self.transport, data) if place is None else send_file(self.transport, data, *place)
         if sent < len(data):
             self.yield_turn()
         return sent

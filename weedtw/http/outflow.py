@@ -24,6 +24,7 @@ class Outflow(ABC):
     """An answer whose body comes in pieces."""
 
     head: bytes  # everything before the body
+    place: tuple[int, int] | None = None  # descriptor and offset of the file, if one has the last piece, too
 
     @abstractmethod
     def piece(self) -> memoryview | None:
@@ -50,6 +51,7 @@ class Pump:
         self._channel = channel
         self._ended: Callable[[Exception | None], None] | None = ended
         self._rest = _NOTHING  # of a piece that the client did not take yet
+        self._place: tuple[int, int] | None = None  # where in a file that is
         self._paused = False
         self._busy = False  # with sending, or with waiting for a piece
 
@@ -107,12 +109,14 @@ class Pump:
                 piece = self.flow.piece()
                 if not piece:
                     return piece is not None
-                self._rest = piece
+                self._rest, self._place = piece, self.flow.place
             if turn >= _TURN:
                 break
-            sent = channel.write_some(self._rest)
+            sent = channel.write_some(self._rest, self._place)
             turn += sent
             self._rest = self._rest[sent:]
+            if self._place is not None:
+                self._place = self._place[0], self._place[1] + sent
         return False
 
     def _have_turn(self, _: None = None) -> None:

@@ -4,6 +4,7 @@ A transport's `write` has the reactor watch the socket and sends from there: two
 answer.  Nearly always the socket takes an answer at once.
 """
 
+import os
 import socket
 from typing import Any
 
@@ -33,6 +34,22 @@ def send_some(transport: Any, data: bytes | memoryview) -> int:
         return handle.send(data)
     except OSError:  # full, or broken
         return 0
+
+
+def send_file(transport: Any, data: bytes | memoryview, fd: int, offset: int) -> int:
+    """As `send_some`, where `data` is what the open file has at that offset, and is in the page cache.
+
+    So the kernel need not copy it into the socket: the client's side reads it from where it lies.
+    """
+    if transport.dataBuffer or transport._tempDataBuffer or not transport.connected:
+        return 0
+    try:
+        sent = os.sendfile(transport.socket.fileno(), fd, offset, len(data))
+    except BlockingIOError:
+        return 0
+    except OSError:  # broken; or a file system that cannot do it
+        sent = 0
+    return sent or send_some(transport, data)
 
 
 def await_room(transport: Any) -> None:

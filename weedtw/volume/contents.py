@@ -68,6 +68,9 @@ class Source(Protocol):
     def pread_cached(self, start: int, buffer: memoryview) -> bool:
         """Fill a buffer with the data from `start` on, without waiting for a disk; whether that could be."""
 
+    def place(self, start: int) -> tuple[int, int]:
+        """The file's descriptor, open as long as this is referred to, and where byte `start` of the data is in it."""
+
 
 @attrs.frozen(eq=False)
 class OnDisk:

@@ -53,6 +53,7 @@ class RecordFlow(Outflow):
             if not self._source.pread_cached(self._at, piece):
                 return None
         self._checksum = crc32c(piece, self._checksum)
+        self.place = self._source.place(self._at)
         self._at += length
         if self._at == self._source.size and not matches(self._source.checksum, self._checksum):
             raise Damaged(self._what, "the data does not have the checksum it was written with")

@@ -47,6 +47,10 @@ class RecordData:
             raise Damaged(self.dat.path, f"ends at {self.offset + start + len(piece)}, within a needle")
         return piece
 
+    def place(self, start: int) -> tuple[int, int]:
+        """See Source."""
+        return self.dat.fd, self.offset + start
+
     def pread_cached(self, start: int, buffer: memoryview) -> bool:
         """Fill the buffer from the page cache; False when that does not have all of it."""
         try:
