@@ -28,6 +28,7 @@ class Flow(Outflow):
     def __init__(self, late: int = -1, broken: int = -1) -> None:
         self.head = HEAD
         self.given = 0
+        self.put = memoryview(b"")  # what was put back
         self.late, self.broken = late, broken
         self.error: Exception = Damaged("it", "broken")
         self.fetching: Deferred[None] | None = None
@@ -36,6 +37,9 @@ class Flow(Outflow):
 
     def piece(self) -> memoryview | None:
         assert not self.ends
+        if self.put:
+            self.buffer[: len(self.put)], count, self.put = self.put, len(self.put), memoryview(b"")
+            return self.buffer[:count]
         if self.given == self.late:
             return None
         if self.given == self.broken:
@@ -46,6 +50,11 @@ class Flow(Outflow):
         self.buffer[:] = BODY[self.given * PIECE : (self.given + 1) * PIECE]
         self.given += 1
         return self.buffer
+
+    def put_back(self, count: int) -> None:
+        at = self.given * PIECE
+        self.put = memoryview(BODY)[at - count : at]
+        self.buffer[:] = bytes(PIECE)
 
     def fetch(self) -> "Deferred[None]":
         assert self.fetching is None

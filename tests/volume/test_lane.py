@@ -87,6 +87,17 @@ class LaneTests(SynchronousTestCase):
         scene.lane.dataReceived(usual(2) + usual(3))
         assert scene.outcomes[3] == "3.-1"
 
+    def test_of_many_the_first_leave_before_the_turn_is_over(self) -> None:
+        scene = Scene()
+        assert all(map(scene.write, range(20)))
+        at_once = scene.wire.value()
+        assert at_once == b"".join(b"<%d>" % number for number in range(16))
+        scene.wire.clear()
+        assert scene.sent() == b"<16><17><18><19>"
+        assert scene.sent() == b""
+        scene.lane.dataReceived(b"".join(map(usual, range(20))))
+        assert len(scene.outcomes) == 20
+
     @given(st.lists(st.booleans(), min_size=1, max_size=6), st.lists(st.integers(1, 900), max_size=8))
     def test_answers_may_come_in_any_pieces(self, kinds: list[bool], cuts: list[int]) -> None:
         scene = Scene()

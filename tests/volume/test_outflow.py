@@ -7,14 +7,19 @@ import re
 import socket
 from typing import Any
 
+import attrs
 import pytest
 import pytest_twisted
+from crc32c import crc32c
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from tests.volume.test_hot import KLEIN, LAST, READERS, _Count, request, talk
 from weedtw.storage.fileops import FileOps
+from weedtw.volume.outflow import RecordFlow
 from weedtw.volume.service import VolumeService
 
 reactor: Any = installed_reactor
@@ -160,3 +165,60 @@ async def test_no_more_is_sent_at_once_than_is_allowed(server: VolumeService) ->
     assert counted.count == 0
     assert await whole(server) == LARGE
     assert (counted.count, downloads.used) == (1, 0)
+
+
+@attrs.define
+class Held:
+    """A source in memory, of which every `lacking`th read finds nothing in the cache."""
+
+    data: bytes
+    lacking: int
+    checksum: int = attrs.Factory(lambda self: crc32c(self.data), takes_self=True)
+    reads: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def place(self, start: int) -> tuple[int, int]:
+        return 7, 100 + start
+
+    def pread(self, start: int, length: int) -> bytes:
+        return self.data[start : start + length]
+
+    def pread_cached(self, start: int, buffer: memoryview) -> bool:
+        self.reads += 1
+        if self.reads % self.lacking == 0:
+            return False
+        buffer[:] = self.data[start : start + len(buffer)]
+        return True
+
+
+async def at_once(work: Any, *arguments: Any) -> Any:
+    return work(*arguments)
+
+
+@given(st.integers(1, 1_600_000), st.integers(2, 5), st.lists(st.integers(0, 700_000), max_size=20))
+def test_what_is_put_back_is_given_again(size: int, lacking: int, takes: list[int]) -> None:
+    source, spare, ends = Held(LARGE[:size], lacking), [], []  # type: ignore[var-annotated]
+    flow = RecordFlow(b"", source, "it", at_once, spare, ends.append)
+    received = bytearray()
+    while True:
+        piece = flow.piece()
+        if piece is None:
+            assert flow.fetch().called
+            continue
+        if not piece:
+            break
+        assert flow.place == (7, 100 + len(received))
+        taken = min(takes.pop() if takes else len(piece), len(piece))
+        received += piece[:taken]
+        if taken < len(piece):
+            flow.put_back(len(piece) - taken)
+            assert flow._buffer is None  # somebody else may have it
+            for buffer in spare:
+                buffer[:] = bytes(len(buffer))
+    assert received == source.data
+    flow.end(None)
+    assert ends == [None]
+    assert len(spare) <= 1

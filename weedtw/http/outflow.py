@@ -34,6 +34,13 @@ class Outflow(ABC):
         """
 
     @abstractmethod
+    def put_back(self, count: int) -> None:
+        """So many bytes at the end of the last piece are not taken yet, and are to be given again when they are.
+
+        Until then the piece may be used for something else: a client that takes nothing is to cost nothing.
+        """
+
+    @abstractmethod
     def fetch(self) -> "Deferred[None]":
         """Get what `piece` did not have; fails with Damaged."""
 
@@ -92,6 +99,9 @@ class Pump:
         if is_whole:
             self._end(None)
         elif self._paused:
+            if self._rest:
+                self.flow.put_back(len(self._rest))
+                self._rest = _NOTHING
             self._busy = False
         elif self._rest:
             self._channel.site.reactor.callLater(0, self._have_turn)

@@ -2,7 +2,7 @@
 
 While many clients write, a request of its own for each write costs more than the write: a call into the kernel to
 send it and one to receive it, a wake-up, and as much again for the answer.  A lane sends what has come together
-during one turn of the reactor in one piece, and the other server answers it in one piece.
+during one turn of the reactor in one piece, or in a few, and the other server answers each in one piece.
 
 A lane is for when all goes well.  It takes nothing when the other side has owed an answer for a while: one slow write
 would hold up those behind it.  What was under way when it breaks may have been done or not; `fanout.py` finds out.
@@ -27,6 +27,7 @@ from weedtw.volume.copies import CopyResult, OtherCopies
 
 LARGEST: Final = 16 * 1024  # bytes of a body; larger ones gain nothing
 _MOST: Final = 64  # writes without an answer
+_TOGETHER: Final = 8  # writes that are sent at once: the other server is to work on them while more come in here
 _HELD_UP: Final = 0.05  # seconds: an answer that takes longer holds up those behind it
 
 # The answer of the other copy's hot path, see `hotwrite.py`.
@@ -47,6 +48,7 @@ class Lane(Hop):
         self._clock = hops.clock
         self._takers: deque[tuple[float, Taker]] = deque()  # since when they wait
         self._unsent: list[bytes] = []
+        self._is_due = False  # whether what is unsent will be sent soon
         self._within = 0.0  # seconds in which the next answer has to come
         self._answers = b""  # the beginning of one
         self._answer: AnswerReader | None = None  # of one that is not the usual one
@@ -62,9 +64,17 @@ class Lane(Hop):
         self._within = within
         self._takers.append((now, taker))
         self._unsent.append(request)
-        if len(self._unsent) == 1:
-            self._clock.callLater(0, self._send)
+        if len(self._unsent) >= _TOGETHER:
+            self._send()
+        elif not self._is_due:
+            self._is_due = True
+            self._clock.callLater(0, self._send_rest)
         return True
+
+    def _send_rest(self) -> None:
+        """This turn of the reactor is over."""
+        self._is_due = False
+        self._send()
 
     def _send(self) -> None:
         data = b"".join(self._unsent)
