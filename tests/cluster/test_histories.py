@@ -72,16 +72,25 @@ def test_volume_ids_are_those_of_one_counter(scratch: Scratch) -> None:
             leader = wait_for_leader(masters)
             leader.restart()
             wait_for_cluster(masters)
+        wait_until(
+            lambda: len(observers.good("/vol/grow")) > 5 and len(_by_leaders(observers)) > 20, "enough was answered"
+        )
     grown = observers.good("/vol/grow")
-    seen = sorted((call for call in observers.good("/cluster/status") if call.answer["IsLeader"]), key=_end)
-    assert len(grown) > 5
-    assert len(seen) > 20
+    seen = sorted(_by_leaders(observers), key=_end)
     for earlier, later in itertools.combinations(seen, 2):
         if earlier.end < later.begin:
             between = sum(
                 call.answer["count"] for call in grown if earlier.end < call.begin and call.end < later.begin
             )
             assert _highest(later) >= _highest(earlier) + between, (earlier, later, between)
+
+
+def _by_leaders(observers: Observers) -> list[Call]:
+    return [call for call in observers.good("/cluster/status") if call.answer["IsLeader"]]
+
+
+def _with_lease(observers: Observers) -> list[Call]:
+    return [call for call in observers.good("/cluster/members") if call.answer["hasLease"]]
 
 
 def _end(call: Call) -> float:
@@ -113,8 +122,8 @@ def test_a_membership_that_a_leader_tells_of_is_never_an_older_one(scratch: Scra
             )
             everybody.append(newcomer)
             wait_for_cluster(everybody)
-    told = sorted((call for call in observers.good("/cluster/members") if call.answer["hasLease"]), key=_end)
-    assert len(told) > 20
+        wait_until(lambda: len(_with_lease(observers)) > 20, "enough was answered")
+    told = sorted(_with_lease(observers), key=_end)
     for earlier, later in itertools.pairwise(told):
         if earlier.end < later.begin:
             assert later.answer["term"] >= earlier.answer["term"], (earlier, later)
