@@ -66,7 +66,10 @@ class Pump:
         """Send the head, and as much of the rest as goes at once."""
         self._channel.registerProducer(self, True)  # type: ignore[no-untyped-call]
         self._paused = self._channel._waitingForTransport
-        self._channel.write(self.flow.head)
+        head = self.flow.head
+        sent = self._channel.write_some(head)  # what the transport buffers would hold up the first piece
+        if sent < len(head):
+            self._channel.write(head[sent:])
         self._go_on()
 
     def drop(self) -> None:
