@@ -18,22 +18,22 @@ class Deadline:
     def set(self, seconds: float) -> None:
         """Expire in so many seconds unless set or cleared again."""
         due = self._clock.seconds() + seconds
-        self._due = due
+        if self.put_off(due):
+            return
         if self._call is not None:
-            if self._call_at <= due:
-                return  # the call finds out when it comes
             self._call.cancel()
+        self._due = due
         self._call = self._clock.callLater(seconds, self._came)
         self._call_at = due
 
     def put_off(self, due: float) -> bool:
-        """Expire at that time of the clock if, as nearly always, that is no earlier than what was set; whether it is.
+        """Expire at that time of the clock if, as nearly always, the delayed call does not come later; whether so.
 
-        What moves the due time for every request saves itself looking at the clock again.
+        Who moves the due time for every request, and knows the time, is spared looking at the clock again.
         """
         if self._call is None or self._call_at > due:
             return False
-        self._due = due
+        self._due = due  # the call finds out when it comes
         return True
 
     def clear(self) -> None:

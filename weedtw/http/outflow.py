@@ -1,7 +1,7 @@
 """Long answers on the hot path: from where their pieces are to the socket, without a coroutine in between.
 
 A hotspot gives an `Outflow`; the channel has a `Pump` send it, as fast as the client takes it and no more than
-`_TURN` bytes in a row, so that others have their turn.
+`TURN` bytes in a row, so that others have their turn.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from weedtw.http.http11 import HttpChannel
 
-_TURN: Final = 1024 * 1024  # bytes
+TURN: Final = 1024 * 1024  # bytes after which others are to have a turn, however fast the client takes them
 _NOTHING: Final = memoryview(b"")
 
 
@@ -123,7 +123,7 @@ class Pump:
                 if not piece:
                     return piece is not None
                 self._rest, self._place = piece, self.flow.place
-            if turn >= _TURN:
+            if turn >= TURN:
                 break
             sent = channel.write_some(self._rest, self._place)
             turn += sent

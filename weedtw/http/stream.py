@@ -14,10 +14,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from weedtw.http.outflow import TURN
 from weedtw.http.requests import Request
 
 PIECE = 64 * 1024  # bytes written at once
-_TURN = 1024 * 1024  # bytes after which others are to have a turn, however fast the client takes them
 
 
 @implementer(IPushProducer)
@@ -53,7 +53,7 @@ class Pace:
         rest = memoryview(piece)
         while rest:
             await self._room()
-            if self._turn >= _TURN:
+            if self._turn >= TURN:
                 self._request.channel.yield_turn()
                 await self._room()
             sent = self._request.write_some(rest)

@@ -193,20 +193,17 @@ class Layout:
         Crowded ones come into play only when no other matches.
         """
         picky = where if where else None
-        roomy = self._roomy.members
-        if picky is None and roomy:  # as nearly always, and then it is to be quick
-            volume_id = roomy[int(rng.random() * len(roomy))]
-            holders = self._holders[volume_id]
-            server = holders[0] if len(holders) == 1 else holders[int(rng.random() * len(holders))]
-            return Pick(volume_id, server, False)
-        for pool, crowded in ((self._roomy, False), (self._crowded, True)):
-            members = pool.members if picky is None else self._members(pool, crowded, picky)
-            if members:
-                volume_id = members[int(rng.random() * len(members))]
-                holders = self._holders[volume_id]
-                near = holders if picky is None else [server for server in holders if picky.matches(server)]
-                return Pick(volume_id, near[int(rng.random() * len(near))], crowded)
-        return None
+        crowded = False
+        members = self._roomy.members if picky is None else self._members(self._roomy, crowded, picky)
+        if not members:
+            crowded = True
+            members = self._crowded.members if picky is None else self._members(self._crowded, crowded, picky)
+            if not members:
+                return None
+        volume_id = members[int(rng.random() * len(members))]
+        holders = self._holders[volume_id]
+        near = holders if picky is None else [server for server in holders if picky.matches(server)]
+        return Pick(volume_id, near[int(rng.random() * len(near))], crowded)
 
     def _members(self, pool: _Pool, crowded: bool, where: Where) -> list[int]:
         found = self._matching.get((where, crowded))

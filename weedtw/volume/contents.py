@@ -72,6 +72,12 @@ class Source(Protocol):
         """The file's descriptor, open as long as this is referred to, and where byte `start` of the data is in it."""
 
 
+def check_whole(source: Source, checksum: int, what: str) -> None:
+    """Raise Damaged, about the file that `what` names, unless that checksum of all the data is the record's."""
+    if not matches(source.checksum, checksum):
+        raise Damaged(what, "the data does not have the checksum it was written with")
+
+
 @attrs.frozen(eq=False)
 class OnDisk:
     """A record's data, read piece by piece, in threads or from the page cache; checked when all of it is read."""
@@ -96,8 +102,8 @@ class OnDisk:
                 checksum = crc32c(piece, checksum)
             else:
                 piece, checksum = await self.run(self._read, at, length, checksum)
-            if is_whole and at + PIECE >= stop and not matches(self.source.checksum, checksum):
-                raise Damaged(self.what, "the data does not have the checksum it was written with")
+            if is_whole and at + PIECE >= stop:
+                check_whole(self.source, checksum, self.what)
             yield piece
 
     def _read(self, at: int, length: int, checksum: int) -> tuple[bytes, int]:

@@ -6,10 +6,8 @@ from typing import Final
 from crc32c import crc32c
 from twisted.internet.defer import Deferred
 
-from weedtw.errors import Damaged
-from weedtw.formats.needle import matches
 from weedtw.http.outflow import Outflow
-from weedtw.volume.contents import Run, Source
+from weedtw.volume.contents import Run, Source, check_whole
 
 _PIECE: Final = 512 * 1024  # bytes that are read, checked and sent at once
 _AGAIN: Final = 64 * 1024  # bytes that are read once more at once: who has not taken them may not take many
@@ -62,8 +60,8 @@ class RecordFlow(Outflow):
             return piece
         self._checksum = crc32c(piece, self._checksum)
         self._at += length
-        if self._at == self._source.size and not matches(self._source.checksum, self._checksum):
-            raise Damaged(self._what, "the data does not have the checksum it was written with")
+        if self._at == self._source.size:
+            check_whole(self._source, self._checksum, self._what)
         return piece
 
     def _next(self) -> tuple[int, int]:
