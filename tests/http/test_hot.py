@@ -240,12 +240,15 @@ class TestMeaning(SynchronousTestCase):
         for number in range(3000):
             hot.take(get("a", f"User-Agent: {number}"), 0)
             hot.take(put("a", b"x", f"User-Agent: {number}"), 0)
-        self.assertLessEqual(len(hot._bare) + len(hot._sized), 2048)
+        self.assertEqual(hot.take(get("a", "User-Agent: " + "x" * 5000), 0)[0], None)
+        self.assertEqual(hot.take(put("a", b"x", "User-Agent: " + "x" * 5000), 0)[0], None)
+        self.assertLess(max(map(len, (*hot._seen, *hot._sized))), 4096)
+        self.assertLessEqual(len(hot._seen) + len(hot._sized), 2048)
 
     def test_plain(self) -> None:
         hot = Hot(Spot(lambda: b""))
         hot.take(get("a"), 0)
-        self.assertIs(next(iter(hot._bare.values())).names, PLAIN)  # type: ignore[union-attr]
+        self.assertIs(next(iter(hot._seen.values()))[1].names, PLAIN)  # type: ignore[union-attr]
 
 
 class TestLater(SynchronousTestCase):

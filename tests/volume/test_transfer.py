@@ -228,13 +228,13 @@ async def test_no_room(cluster: Any, pair: Pair, monkeypatch: pytest.MonkeyPatch
 async def test_the_disk_fills_up_in_the_middle(cluster: Any, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     true, calls = FileOps.pwritev, 0
 
-    def full(ops: FileOps, fd: int, buffers: Sequence[Any], offset: int) -> int:
+    def full(_: FileOps, fd: int, buffers: Sequence[Any], offset: int) -> int:
         nonlocal calls
         if os.readlink(f"/proc/self/fd/{fd}").endswith(".copying"):
             calls += 1
             if calls == 3:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return true(ops, fd, buffers, offset)
+        return true(fd, buffers, offset)
 
     monkeypatch.setattr(FileOps, "pwritev", full)
     answer = await pair.take()

@@ -14,6 +14,7 @@ is a file without data.  A file consists of rows of one kind: 16 bytes (4-byte o
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from weedtw.errors import Damaged
@@ -55,9 +56,18 @@ def pack_row(key: int, offset_bytes: int, size: int, offset_width: int) -> bytes
     """
     if offset_bytes % ALIGNMENT or not 0 <= offset_bytes < _LIMITS[offset_width]:
         raise ValueError(f"offset {offset_bytes} does not fit a row with offsets of {offset_width} bytes")
-    units = offset_bytes // ALIGNMENT
-    if offset_width == 4:
-        return _pack_usual(key, units, size)
+    return row_packer(offset_width)(key, offset_bytes // ALIGNMENT, size)
+
+
+def row_packer(offset_width: int) -> Callable[[int, int, int], bytes]:
+    """What makes rows of key, offset and size as `pack_row` does, for who knows that the offset fits.
+
+    The offset is in units of ALIGNMENT.
+    """
+    return _pack_usual if offset_width == 4 else _pack_wide
+
+
+def _pack_wide(key: int, units: int, size: int) -> bytes:
     return _ROWS[5].pack(key, units & 0xFFFF_FFFF, units >> 32, size)
 
 

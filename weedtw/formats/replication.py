@@ -19,6 +19,11 @@ class ReplicaPlacement:
     other_dcs: int = attrs.field(default=0, validator=_DIGIT)  # copies in other data centers
     other_racks: int = attrs.field(default=0, validator=_DIGIT)  # copies in other racks of the same data center
     same_rack: int = attrs.field(default=0, validator=_DIGIT)  # copies on other servers of the same rack
+    copies: int = attrs.field(init=False, eq=False, repr=False)  # in all, the first included
+
+    @copies.default
+    def _count(self) -> int:
+        return 1 + self.other_dcs + self.other_racks + self.same_rack
 
     def __attrs_post_init__(self) -> None:
         if self.byte > _MAX_BYTE:
@@ -42,11 +47,6 @@ class ReplicaPlacement:
     def byte(self) -> int:
         """The byte of the disk format."""
         return 100 * self.other_dcs + 10 * self.other_racks + self.same_rack
-
-    @property
-    def copies(self) -> int:
-        """How many copies there are in all, the first included."""
-        return 1 + self.other_dcs + self.other_racks + self.same_rack
 
     def __str__(self) -> str:
         return f"{self.byte:03d}"

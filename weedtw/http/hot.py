@@ -26,6 +26,7 @@ from weedtw.http.requests import SERVER
 from weedtw.http.responses import error_headers, error_value, render_json, status_of
 
 MOST_BODY: Final = 64 * 1024  # bytes; larger bodies are spooled
+_END_LENGTH: Final = len(END)
 _MOST_BLOCK: Final = 4 * 1024  # bytes of header lines
 _MOST_MEANINGS: Final = 1024  # blocks of header lines remembered
 
@@ -76,6 +77,9 @@ class Meaning:
         with_effect = {name: value for name, value in fields.items() if name not in _WITHOUT_EFFECT}
         names = frozenset(with_effect) if with_effect else PLAIN
         return cls(takes_gzip, names, with_effect, may_be_browser(fields))
+
+
+_Seen = tuple[int, Meaning | None, bytes]  # the length of the body, what the lines mean, the boundary
 
 
 class Later:
@@ -142,9 +146,8 @@ class Hot:
     def __init__(self, hotspot: Hotspot) -> None:
         self.answer = hotspot.answer
         self.match = hotspot.pattern.match
-        self._bare: dict[bytes, Meaning | None] = {}  # by block, of requests without a length
-        self._sized: dict[bytes, Meaning | None] = {}  # without the digits of the length, and a boundary
-        self._same: dict[bytes, tuple[int, Meaning | None, bytes]] = {}  # the whole block: length, meaning, boundary
+        self._seen: dict[bytes, _Seen] = {}  # by block
+        self._sized: dict[bytes, Meaning | None] = {}  # by block without the digits of the length, and a boundary
 
     def take(self, data: bytes, at: int) -> tuple[Reply, int]:
         """(the reply, where the request ends) of the request that begins at `at`; (None, `at`) if it is not hot."""
@@ -156,35 +159,30 @@ class Hot:
         if stop < 0:
             return None, at
         block = data[start:stop]
-        body = boundary = b""
-        end = stop + len(END)
-        same = self._same.get(block)
-        if same is None:
-            meaning = self._bare.get(block)
-            if meaning is None and block not in self._bare:
-                same = self._see(block)
-                if same is None:
-                    meaning = self._learn(self._bare, block, block)
-        if same is not None:
-            size, meaning, boundary = same
-            if size > MOST_BODY or len(data) < end + size:
-                return None, at
-            body, end = data[end : end + size], end + size
+        size, meaning, boundary = self._seen.get(block) or self._see(block)
+        end = stop + _END_LENGTH
         if meaning is None:
             return None, at
-        reply = self.answer(line, meaning, body, boundary)
+        if size:
+            start, end = end, end + size
+            if size > MOST_BODY or len(data) < end:
+                return None, at
+            reply = self.answer(line, meaning, data[start:end], boundary)
+        else:
+            reply = self.answer(line, meaning, b"", boundary)
         return reply, (at if reply is None else end)
 
-    def _see(self, block: bytes) -> tuple[int, Meaning | None, bytes] | None:
-        """(length, meaning, boundary) of a block; None of one without a length."""
+    def _see(self, block: bytes) -> "_Seen":
+        if len(block) > _MOST_BLOCK:
+            return 0, None, b""
         length = _LENGTH.search(block, max(0, block.find(_LENGTH_LINE)))
         if length is None:
-            return None
-        seen = int(length[0]), *self._of_sized(block, *length.span())
-        if len(block) <= _MOST_BLOCK:
-            if len(self._same) >= _MOST_MEANINGS:
-                self._same.clear()
-            self._same[block] = seen
+            seen = 0, _meaning(block), b""
+        else:
+            seen = int(length[0]), *self._of_sized(block, *length.span())
+        if len(self._seen) >= _MOST_MEANINGS:
+            self._seen.clear()
+        self._seen[block] = seen
         return seen
 
     def _of_sized(self, block: bytes, first: int, last: int) -> tuple[Meaning | None, bytes]:
@@ -204,20 +202,16 @@ class Hot:
                 key = block[:first] + block[last:begin] + block[end:]
             else:
                 key = block[:begin] + block[end:first] + block[last:]
-        try:
-            return self._sized[key], boundary
-        except KeyError:
-            return self._learn(self._sized, key, whole), boundary
+        if key not in self._sized:
+            if len(self._sized) >= _MOST_MEANINGS:
+                self._sized.clear()
+            self._sized[key] = _meaning(whole)
+        return self._sized[key], boundary
 
-    def _learn(self, known: dict[bytes, Meaning | None], key: bytes, block: bytes) -> Meaning | None:
-        """Understand a block, which is remembered under `key`."""
-        if len(block) > _MOST_BLOCK:
-            return None
-        try:
-            meaning = Meaning.of(parse_head(_LINE + block))
-        except BadMessage:
-            return None  # the channel says what is wrong
-        if len(known) >= _MOST_MEANINGS:
-            known.clear()
-        known[key] = meaning
-        return meaning
+
+def _meaning(block: bytes) -> Meaning | None:
+    """What a block of header lines says; None when a request with it is not hot."""
+    try:
+        return Meaning.of(parse_head(_LINE + block))
+    except BadMessage:
+        return None  # the channel says what is wrong

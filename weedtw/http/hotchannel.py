@@ -13,7 +13,7 @@ from weedtw.http.head import END
 from weedtw.http.hot import MOST_BODY, Hot, Later
 from weedtw.http.http11 import HttpChannel, Phase
 from weedtw.http.outflow import Outflow, Pump
-from weedtw.http.straight import send
+from weedtw.http.straight import send_some
 
 if TYPE_CHECKING:
     from weedtw.http.channel import Site
@@ -195,8 +195,9 @@ class HotChannel(HttpChannel):
     def _send(self, data: bytes) -> bool:
         """Send what the hot path has answered; whether the socket took all of it."""
         if self._straight:
-            data = send(self.transport, data)
-        if not data:
-            return True
+            sent = send_some(self.transport, data)
+            if sent == len(data):
+                return True
+            data = data[sent:]
         self.write(data)
         return False

@@ -59,8 +59,9 @@ class Traffic:
     def hot(self, start: bytes, reply: bytes, seconds: float) -> None:
         """A request that begins with these `width` bytes got that reply."""
         key = start, reply[9:12]
-        times = self._hot.get(key)
-        if times is None:
+        try:
+            times = self._hot[key]
+        except KeyError:
             times = self._hot[key] = Times()
         times.count += 1  # as `Times.add`, without the call: this is done for every hot request
         times.total += seconds

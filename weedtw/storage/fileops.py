@@ -7,7 +7,7 @@ OSError as those do.
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -80,9 +80,8 @@ class FileOps:
         except BlockingIOError:
             return 0
 
-    def pwritev(self, fd: int, buffers: Sequence[Buffer], offset: int) -> int:
-        """Return how many bytes were written, which may be fewer than given."""
-        return os.pwritev(fd, buffers, offset)
+    pwritev: Callable[[int, Sequence[Buffer], int], int] = staticmethod(os.pwritev)  # which may be fewer than given
+    """Return how many bytes were written."""
 
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)

@@ -4,13 +4,13 @@ Reading needs no lock.  Whoever appends holds the volume's lock.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
 
 from weedtw.errors import Damaged, VolumeFull
-from weedtw.formats.idx import TOMBSTONE, Rows, max_volume_size, pack_row, unpack_rows
+from weedtw.formats.idx import ALIGNMENT, TOMBSTONE, Rows, max_volume_size, pack_row, row_packer, unpack_rows
 from weedtw.formats.needle import (
     CURRENT_VERSION,
     HEADER_SIZE,
@@ -57,9 +57,11 @@ class Generation:
     serial: int = attrs.field(factory=itertools.count().__next__, init=False)  # of all generations of this process
     is_plain: bool = attrs.field(init=False)  # of the version that is written now, and no file expires
     _most: int = attrs.field(init=False)  # bytes that `dat` may have
+    _pack_row: Callable[[int, int, int], bytes] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._most = max_volume_size(self.needles.offset_width)
+        self._pack_row = row_packer(self.needles.offset_width)
         self.is_plain = self.superblock.version == CURRENT_VERSION and not self.superblock.ttl
 
     @property
@@ -159,19 +161,25 @@ class Generation:
         offset = self.dat_size
         if length is None:
             length = sum(map(len, buffers))
-        width = self.needles.offset_width
-        if offset + length > self._most:
-            limit = self._most >> 30
-            raise VolumeFull(self.dat.path, f"{limit} GiB is what an index with {width}-byte offsets covers")
-        row = pack_row(key, offset, size, width)
+        end = offset + length
+        if end > self._most or offset % ALIGNMENT:
+            raise self._does_not_fit(offset)
+        row = self._pack_row(key, offset // ALIGNMENT, size)
+        width = len(row)
         try:
             self.dat.write(buffers, offset, length)
-            self.idx.write([row], self.idx_size, len(row))
+            self.idx.write((row,), self.idx_size, width)
         except OSError as error:
             raise AppendFailed(error, undone=self._cut_back()) from error
-        self.dat_size = offset + length
-        self.idx_size += len(row)
+        self.dat_size = end
+        self.idx_size += width
         return offset
+
+    def _does_not_fit(self, offset: int) -> Exception:
+        if offset % ALIGNMENT:
+            return ValueError(f"a record cannot begin at {offset}, which is no multiple of {ALIGNMENT}")
+        limit, width = self._most >> 30, self.needles.offset_width
+        return VolumeFull(self.dat.path, f"{limit} GiB is what an index with {width}-byte offsets covers")
 
     def _cut_back(self) -> bool:
         """Take back what a failed append left; return whether that was possible."""

@@ -15,21 +15,21 @@ class GroupCommit:
     def __init__(self) -> None:
         """Start with nothing written."""
         self._turn = threading.Condition()
-        self._written = 0
+        self.written = 0  # the last ticket
         self._synced = 0
         self._syncing = False
         self._failure: OSError | None = None
 
     def wrote(self) -> int:
         """Return a ticket for all that is written so far.  Writers take turns, so this needs none of its own."""
-        self._written += 1
-        return self._written
+        self.written += 1
+        return self.written
 
     @property
     def is_idle(self) -> bool:
         """Whether all that was written is on the disk."""
         with self._turn:
-            return self._synced == self._written
+            return self._synced == self.written
 
     def wait(self, ticket: int, sync: Callable[[], None]) -> None:
         """Return when what the ticket stands for is on the disk; raises OSError when it may never be.
@@ -44,7 +44,7 @@ class GroupCommit:
                 if self._failure is not None:
                     raise OSError(self._failure.errno, self._failure.strerror)
                 self._syncing = True
-                target = self._written
+                target = self.written
             self._sync(target, sync)
 
     def all_synced(self, ticket: int) -> None:

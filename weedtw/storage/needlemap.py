@@ -250,7 +250,7 @@ class NeedleMap:
         if key > counters.max_key:  # noqa: PLR1730 - max() takes longer
             counters.max_key = key
         recent = self._layers.recent
-        recent[key] = packed_place(offset, size)
+        recent[key] = offset >> _UNIT_SHIFT << 32 | size & _SIZE_MASK  # as `packed_place`, without the call
         return len(recent) >= _SMALLEST_MERGE and self.wants_merge()
 
     def delete(self, key: int) -> Place | None:

@@ -14,7 +14,6 @@ import attrs
 
 from weedtw.config.model import IndexKind
 from weedtw.errors import ReadOnlyVolume, StorageError, WriteFailed
-from weedtw.formats.replication import ReplicaPlacement
 from weedtw.formats.ttl import Ttl
 from weedtw.storage.causes import Cause, Causes
 from weedtw.storage.fileops import FileOps, write_whole
@@ -60,7 +59,9 @@ class OpenVolume:
         self.lock = threading.Lock()
         self.causes = Causes()
         self.on_change: Callable[[Any], None] | None = None  # called when it turns, or ceases to be, read-only
-        self._generation: Generation | None = opened.generation
+        self.open_generation: Generation | None = opened.generation  # None once the volume is closed
+        told, superblock = self.vif.replication, opened.generation.superblock
+        self.replication: Final = superblock.replication if told is None else told  # where the copies go
         # Of the last change, unix seconds.
         self.modified_at = opened.generation.last_append_at_ns / _NS or opened.generation.dat.modified_at()
         self._commits = GroupCommit()
@@ -80,14 +81,14 @@ class OpenVolume:
     @property
     def generation(self) -> Generation:
         """The current files and map; raises StorageError when the volume is closed."""
-        if self._generation is None:
+        if self.open_generation is None:
             raise StorageError(self.files.dat, "the volume is closed")
-        return self._generation
+        return self.open_generation
 
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._generation is None
+        return self.open_generation is None
 
     @property
     def version(self) -> int:
@@ -98,12 +99,6 @@ class OpenVolume:
     def ttl(self) -> Ttl:
         """How long files live that say nothing themselves."""
         return self.generation.superblock.ttl
-
-    @property
-    def replication(self) -> ReplicaPlacement:
-        """Where the copies go."""
-        told = self.vif.replication
-        return self.generation.superblock.replication if told is None else told
 
     @property
     def read_only_reason(self) -> str:
@@ -186,12 +181,12 @@ class OpenVolume:
         start.  Raises StorageError when the folder cannot be looked at.
         """
         with self._telling(), self.lock:
-            if self._generation is None:
+            if self.open_generation is None:
                 return
             files = self.files
             named = (  # a vacuum whose last step failed leaves the second name; the next start completes that
-                (self._generation.dat, files.dat, files.compacted_dat),
-                (self._generation.idx, files.idx, files.compacted_idx),
+                (self.open_generation.dat, files.dat, files.compacted_dat),
+                (self.open_generation.idx, files.idx, files.compacted_idx),
             )
             try:
                 gone = [path for file, path, new in named if file and not (file.is_at(path) or file.is_at(new))]
@@ -203,7 +198,7 @@ class OpenVolume:
     def replace_generation(self, generation: Generation) -> None:
         """Go on with the files that a vacuum made, all of them on the disk.  Call under the lock."""
         self._commits.all_synced(self._commits.wrote())
-        self._generation = generation
+        self.open_generation = generation
 
     def close(self) -> None:
         """Put everything on the disk and let go of the files; raises WriteFailed when that fails.
@@ -211,16 +206,16 @@ class OpenVolume:
         Readers that are under way finish.  Closing twice is the same as once.
         """
         try:
-            if self._generation is not None and "damage" not in self.causes.reasons and not self._commits.is_idle:
+            if self.open_generation is not None and "damage" not in self.causes.reasons and not self._commits.is_idle:
                 self.sync()
         finally:
             with self.lock:
-                self._generation = None
+                self.open_generation = None
 
     def drop(self) -> None:
         """Let go of the files without putting anything on the disk: they are about to be deleted."""
         with self.lock:
-            self._generation = None
+            self.open_generation = None
 
     # -------------------------------------------------------------- steps of a change
 
@@ -264,7 +259,8 @@ class OpenVolume:
         """Note that a change was made at that time; what to wait for if it is to be on the disk.  Under the lock."""
         self.modified_at = now
         self._refusals = 0
-        return self._commits.wrote()
+        ticket = self._commits.written = self._commits.written + 1  # as `wrote`, without the call
+        return ticket
 
     def failed(self, failure: AppendFailed) -> WriteFailed:
         """What an append that failed means for the volume, and for whoever wanted it.  Call under the lock."""

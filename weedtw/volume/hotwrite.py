@@ -19,7 +19,6 @@ from weedtw.http.hot import Later, Meaning, Reply, error_answer
 from weedtw.http.multipart import is_form
 from weedtw.http.requests import SERVER
 from weedtw.http.responses import render_json
-from weedtw.storage.brisk import Appended
 from weedtw.storage.volume import Volume, Written
 from weedtw.volume import mimes
 from weedtw.volume.brisk import Brisk
@@ -59,8 +58,10 @@ class HotWrites:
     needles: Needles
     date: Callable[[], bytes]
     _shapes: dict[Any, Shape | None] = attrs.field(factory=dict, init=False)
-    _start: tuple[bytes, bytes] = attrs.field(default=(b"", b""), init=False)  # date, and an answer up to its tag
-    _now: tuple[int, bytes] = attrs.field(default=(0, bytes(5)), init=False)  # the second, and as a record has it
+    _form: tuple[bytes, bytes, bytes] = attrs.field(default=(b"", b"", b""), init=False)  # a boundary, as it stands
+    _second: int = attrs.field(default=-1, init=False)  # for which these hold:
+    _start: bytes = attrs.field(default=b"", init=False)  # an answer up to its tag
+    _stamp: bytes = attrs.field(default=b"", init=False)  # the time as a record has it
 
     def answer(
         self, volume: Volume, key: int, cookie: int, method: bytes, meaning: Meaning, body: bytes, boundary: bytes
@@ -78,7 +79,12 @@ class HotWrites:
         shape, data = found
         if volume.replication.copies > 1:
             return self._replicated(volume, key, cookie, shape, data)
-        written = self._write(volume, key, cookie, shape, data)
+        decided = (shape.known, data) if shape.compressible is False else self._decided(shape, data)
+        if decided is None:
+            return None
+        known, stored = decided
+        self._tick()
+        written = self.brisk.write(volume, key, cookie, stored, known + self._stamp)
         return None if written is None else self._answer(shape, len(data), b"%08x" % written.checksum)
 
     def answer_replica(
@@ -88,6 +94,7 @@ class HotWrites:
         shape = self._of_replica(meaning) if body else None
         if shape is None:
             return None
+        self._tick()
         known = shape.known + int(query[2]).to_bytes(5)
         written = self.needles.write_replica_at_once(volume, key, cookie, body, known, query[1].decode())
         if written is None:
@@ -100,19 +107,18 @@ class HotWrites:
         decided = None if volume.knows(key) else self._decided(shape, data)
         if decided is None:
             return None
-        flags, stored = decided
-        now = int(self.needles.now())
+        known, stored = decided
+        self._tick()
         needle = Needle(
             cookie,
             key,
             stored,
             name=shape.name,
             mime=shape.mime,
-            last_modified=now,
-            is_gzipped=bool(flags & _GZIPPED),
+            last_modified=self._second,
+            is_gzipped=known is shape.known_packed,
             checksum=0,  # nobody asks for it
         )
-        known = (shape.known_packed if flags & _GZIPPED else shape.known) + now.to_bytes(5)
         later = Later()
         written: Written | None = None
         early: list[BaseException | None] = []
@@ -121,13 +127,14 @@ class HotWrites:
             if written is None:
                 early.append(error)
             elif error is None:
+                self._tick()
                 later.give(self._answer(shape, len(data), written.etag.encode()))
             else:
                 if not isinstance(error, WeedError):
                     self.log.failure("writing {key}", Failure(error), key=key)
                 later.give(error_answer(error, self.date()))
 
-        written = self.needles.begin_write(volume, needle, known, ended)
+        written = self.needles.begin_write(volume, needle, known + self._stamp, ended)
         if written is None:
             return None
         if early:
@@ -135,40 +142,34 @@ class HotWrites:
         return later
 
     def _answer(self, shape: Shape, size: int, tag: bytes, undo: bytes = b"") -> bytes:
-        date = self.date()
-        if self._start[0] is not date:
-            self._start = date, _HEAD + date + _TAG
         middle = shape.middles.get(size) or _middle(shape, size)
-        return b"".join((self._start[1], tag, b'"', undo, middle, tag, shape.said_after))
+        return b"".join((self._start, tag, b'"', undo, middle, tag, shape.said_after))
 
-    def _write(self, volume: Volume, key: int, cookie: int, shape: Shape, data: Data) -> Appended | None:
-        decided = self._decided(shape, data)
-        if decided is None:
-            return None
-        now = int(self.needles.now())
-        if self._now[0] != now:
-            self._now = now, now.to_bytes(5)
-        known = (shape.known_packed if decided[0] & _GZIPPED else shape.known) + self._now[1]
-        return self.brisk.write(volume, key, cookie, decided[1], known)
+    def _tick(self) -> None:
+        """A new second is told to every client and in every record of it."""
+        second = int(self.needles.now())
+        if second != self._second:
+            self._second, self._stamp, self._start = second, second.to_bytes(5), _HEAD + self.date() + _TAG
 
-    def _decided(self, shape: Shape, data: Data) -> tuple[int, Data] | None:
-        """(flags, bytes to store): compressed if that is worth it; None when that is a thread's work."""
+    def _decided(self, shape: Shape, data: Data) -> tuple[bytes, Data] | None:
+        """(what is known, bytes to store): compressed if that is worth it; None when that is a thread's work."""
         if not (shape.compressible or (shape.compressible is None and mimes.is_compressible(shape.kind, data))):
-            return _FLAGS, data
+            return shape.known, data
         if len(data) > SMALL:
             return None
         settled = settle(Offer(data, mime=shape.kind), self.needles.limit)
-        return (_FLAGS | _GZIPPED if settled.is_gzipped else _FLAGS), settled.data
+        return (shape.known_packed if settled.is_gzipped else shape.known), settled.data
 
     # ------------------------------------------------------------- shapes
 
     def _of_form(self, body: bytes, boundary: bytes) -> tuple[Shape, memoryview] | None:
         """The file of a form with one part."""
-        opening = b"--%b\r\n" % boundary
+        if boundary != self._form[0]:
+            self._form = boundary, b"--%b\r\n" % boundary, b"\r\n--" + boundary
+        _, opening, closing = self._form
         head_end = body.find(b"\r\n\r\n")
         if head_end < 0 or not body.startswith(opening):
             return None
-        closing = b"\r\n--" + boundary
         stop = body.find(closing, head_end + 2)
         start = head_end + 4
         if stop <= start or stop > start + self.needles.limit or body[stop + len(closing) :] not in _CLOSES:
