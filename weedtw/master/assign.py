@@ -35,6 +35,11 @@ class Wish:
     where: Where = attrs.Factory(Where)
     count: int = 1
     grow: int = 0
+    picky: Where | None = attrs.field(init=False, eq=False, repr=False)  # `where`; None: anywhere
+
+    @picky.default
+    def _where_if_any(self) -> Where | None:
+        return self.where or None
 
 
 @attrs.define(eq=False)
@@ -76,7 +81,7 @@ class Assigner:
 
     def _pick(self, wish: Wish) -> Pick | None:
         layout = self.cluster.topology.layouts.get(wish.key)
-        pick = layout.pick(self.cluster.rng, wish.where) if layout else None
+        pick = None if layout is None else layout.pick(self.cluster.rng, wish.picky)
         if pick is not None and pick.crowded:
             self.grower.grow_ahead(wish.key, wish.where)
         return pick
