@@ -369,17 +369,22 @@ def _last_states(
     keys: Keys, offsets: npt.NDArray[np.int64], sizes: npt.NDArray[np.int32], is_put: npt.NDArray[np.bool_]
 ) -> tuple[Keys, npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """One row a key from rows sorted as for `_count`: the last put, its size inverted if it was deleted since."""
-    if is_put.all() and bool(np.all(keys[1:] != keys[:-1])):
-        return keys, offsets, sizes
-    last = np.flatnonzero(np.append(keys[1:] != keys[:-1], True))
-    first = np.append(0, last[:-1] + 1)
+    ends = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=ends[:-1])
+    rows = np.flatnonzero(ends)  # the last one of each key
+    gone = np.flatnonzero(~is_put[rows])  # which of these are deletions
+    if not len(gone):
+        return keys[rows], offsets[rows], sizes[rows]
     puts = np.flatnonzero(is_put)
     if not len(puts):
         return keys[:0], offsets[:0], sizes[:0]
-    last_put = puts[np.cumsum(is_put, dtype=np.int32)[last] - 1]  # the last of all when there is none before
-    known = (last_put >= first) & (last_put <= last)
-    if not known.all():
-        last, last_put = last[known], last_put[known]
-    states = sizes[last_put]
-    states ^= np.where(is_put[last], np.int32(0), np.int32(-1))  # inverts those of the others
-    return keys[last], offsets[last_put], states
+    put_before = puts[puts.searchsorted(rows[gone]) - 1]  # the last of all when there is none before
+    known = keys[put_before] == keys[rows[gone]]
+    rows[gone] = put_before
+    states = sizes[rows]
+    states[gone] = ~states[gone]
+    if not known.all():  # some were deleted, and never put
+        keep = np.ones(len(rows), bool)
+        keep[gone[~known]] = False
+        rows, states = rows[keep], states[keep]
+    return keys[rows], offsets[rows], states
