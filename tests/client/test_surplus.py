@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from weedtw.client.copies import Copies
 from weedtw.client.inventory import Copy, Holder, Inventory
 from weedtw.client.surplus import Change, lacking, parse_changes
 from weedtw.client.volumes import Volumes
@@ -96,9 +97,14 @@ class Stub(Volumes):
     def __init__(self, servers: Servers) -> None:
         super().__init__(None, servers, Clock())  # type: ignore[arg-type]
         self.servers = servers
+        self.copies = StubCopies(servers, Clock())  # type: ignore[arg-type]
 
     async def inventory(self) -> Inventory:
         return self.servers.inventory()
+
+
+class StubCopies(Copies):
+    """Has those servers do something at once."""
 
     async def post(
         self,
@@ -108,7 +114,8 @@ class Stub(Volumes):
         query: dict[str, str] | None = None,
         within: float = 30.0,
     ) -> Any:
-        return self.servers.do(server, path, query or {})
+        assert isinstance(self.wire, Servers)
+        return self.wire.do(server, path, query or {})
 
 
 class Removing(SynchronousTestCase):

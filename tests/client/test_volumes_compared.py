@@ -54,7 +54,7 @@ class ComparingTests(CopiesTestCase):
     def test_damaged_files_are_found_and_taken_from_whoever_has_them(self) -> None:
         servers = Copies(self.clock, a=copy(), b=copy(), c=copy())
         servers.answers["GET a:1/admin/volume/damaged"] = Said({"keys": ["5", 6, 7]})
-        self.assertEqual(self.done(servers.volumes.damaged(VOLUME, "a:1")), [5, 6, 7])
+        self.assertEqual(self.done(servers.volumes.copies.damaged("a:1", VOLUME)), [5, 6, 7])
         servers.transcript()
         servers.answers["POST a:1/admin/volume/heal volume=7 with=b:1 key=5"] = Said({"healed": True})
         servers.answers["POST a:1/admin/volume/heal volume=7 with=c:1 key=6"] = Said({"healed": True})

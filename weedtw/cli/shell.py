@@ -26,7 +26,7 @@ from weedtw.errors import WeedError
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from weedtw.cli.shell_commands import Session
+    from weedtw.cli.shell_session import Session
 
 _HISTORY: Final = os.path.join("~", ".weedtw_history")
 _MOST_HISTORY: Final = 1000  # lines
@@ -53,7 +53,8 @@ def shell(masters: str, text: str | None) -> int:
     from twisted.internet.defer import CancelledError, Deferred
     from twisted.internet.task import deferLater
 
-    from weedtw.cli.shell_commands import Session
+    from weedtw.cli.shell_commands import COMMANDS
+    from weedtw.cli.shell_session import Session
     from weedtw.client import Client
     from weedtw.client.adminlock import AdminLock
     from weedtw.client.volumes import Volumes
@@ -71,7 +72,7 @@ def shell(masters: str, text: str | None) -> int:
             lock = AdminLock(
                 volumes.masters, reactor, f"weedtw shell on {socket.gethostname()}, process {os.getpid()}"
             )
-            session = Session(client, volumes, lock, report, takes_lock=text is not None)
+            session = Session(client, volumes, lock, report, COMMANDS, takes_lock=text is not None)
             try:
                 await (_run_line(session, text) if text is not None else _converse(reactor, session))
             finally:

@@ -5,34 +5,25 @@ other one, and a copy is deleted only when it still is what it was when another 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import LoopingCall, deferLater
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
 
+from weedtw.client.copies import LONG, POLL, Copies, Progress, is_same
 from weedtw.client.inventory import Inventory, fetch
 from weedtw.client.masters import Masters
 from weedtw.client.plans import Step
-from weedtw.client.surplus import Change, lacking, parse_changes
+from weedtw.client.surplus import Change, lacking
 from weedtw.client.wire import Wire
 from weedtw.config.security import NO_SECURITY, SecurityConfig
-from weedtw.errors import ChangeRefused, PeerError, Unavailable, WeedError
-from weedtw.formats.idx import unpack_rows
+from weedtw.errors import ChangeRefused, Unavailable, WeedError
 from weedtw.http.agent import PeerAgent, make_agent
 
-Progress = Callable[[int, int], None]  # told of the bytes that have come, and of how many there are
-
-LONG: Final = 24 * 3600.0  # seconds for a volume to be copied
-SUM_WITHIN: Final = 3600.0  # seconds to read a volume through
 TAKEN_UP_WITHIN: Final = 30.0  # seconds for the leader to hear of a copy
-_POLL: Final = 0.5  # seconds
-_REMEMBERED: Final = 15.0  # seconds, more than a volume server remembers where copies are
 _MARGIN: Final = 120 * 10**9  # nanoseconds before a copy was begun that are compared after it
-_SAME: Final = ("size", "indexSize", "revision", "sum")
-_MOST_ROWS: Final = 1 << 32  # bytes
 _KEYS_AT_ONCE: Final = 200  # that fit into the line of a request
 
 
@@ -62,6 +53,11 @@ class Volumes:
     wire: Wire
     reactor: Any
     own: PeerAgent | None = None
+    copies: Copies = attrs.field(init=False)
+
+    @copies.default
+    def _ask(self) -> Copies:
+        return Copies(self.wire, self.reactor)
 
     @classmethod
     def at(
@@ -96,8 +92,8 @@ class Volumes:
         Raises WeedError; what has come by then stays on the target, and is gone on with the next time.
         """
         since = int(time.time() * 1e9) - _MARGIN
-        if await self._state(target, volume_id) is None:
-            await self._take(volume_id, source, target, progress)
+        if await self.copies.state(target, volume_id) is None:
+            await self.copies.take(volume_id, source, target, progress)
         if not await self._taken_up(volume_id, target):
             found = await self.inventory()
             if (volume_id, target) in found.quarantined:
@@ -107,7 +103,7 @@ class Volumes:
         found = await self.inventory()
         copies = found.copies_of(volume_id)
         if len(copies) >= copies[0][1].replication.copies:
-            await self._agree(volume_id, source, target, since)
+            await self.copies.agree(volume_id, source, target, since)
         return "is there"
 
     async def move(self, volume_id: int, source: str, target: str, progress: Progress | None = None) -> str:
@@ -116,7 +112,7 @@ class Volumes:
         The volume is copied while it is written to; then it takes no more writes, the rest is copied, both are
         compared, and the first is deleted.  Raises WeedError.  When it was interrupted, the same again ends it.
         """
-        here, there = await self._state(source, volume_id), await self._state(target, volume_id)
+        here, there = await self.copies.state(source, volume_id), await self.copies.state(target, volume_id)
         if here is None:
             if there is None:
                 raise ChangeRefused(f"neither {source} nor {target} has a copy of volume {volume_id}")
@@ -125,7 +121,7 @@ class Volumes:
             found = await self.inventory()
             if found.quarantined.isdisjoint({(volume_id, target), (volume_id, source)}):
                 raise ChangeRefused(f"{target} has a copy of volume {volume_id} already")
-            await self.post(source, "/admin/copy/freeze", volume_id)
+            await self.copies.post(source, "/admin/copy/freeze", volume_id)
         else:
             await self._bring(volume_id, source, target, progress)
         await self._release_same(volume_id, target, source)
@@ -136,99 +132,42 @@ class Volumes:
     async def _bring(self, volume_id: int, source: str, target: str, progress: Progress | None) -> None:
         """The part of a move that may be taken back."""
         try:
-            await self._take(volume_id, source, target, progress, mount=False)
-            await self.post(source, "/admin/copy/freeze", volume_id)
-            await self._take(volume_id, source, target, progress)
+            await self.copies.take(volume_id, source, target, progress, mount=False)
+            await self.copies.post(source, "/admin/copy/freeze", volume_id)
+            await self.copies.take(volume_id, source, target, progress)
         except (WeedError, CancelledError):
             try:
-                if await self._state(target, volume_id) is None:
-                    await self.post(source, "/admin/copy/thaw", volume_id)
+                if await self.copies.state(target, volume_id) is None:
+                    await self.copies.post(source, "/admin/copy/thaw", volume_id)
             except WeedError as error:
                 raise Unavailable(
                     f"volume {volume_id} is left read-only on {source}: {error}; the same command again goes on"
                 ) from error
             raise
 
-    async def _take(
-        self, volume_id: int, source: str, target: str, progress: Progress | None, *, mount: bool = True
-    ) -> None:
-        async def look() -> None:
-            answer = await self.wire.json(target, "/admin/copy/progress", {"volume": str(volume_id)}, within=5.0)
-            if progress is not None and answer.get("size"):
-                progress(int(answer["bytes"]), int(answer["size"]))
-
-        def not_seen(failure: Failure) -> None:
-            failure.trap(WeedError)  # the copying itself tells what is wrong
-
-        loop = LoopingCall(lambda: Deferred.fromCoroutine(look()).addErrback(not_seen))
-        loop.clock = self.reactor
-        if progress is not None:
-            loop.start(_POLL, now=False)
-        try:
-            query = {"from": source, "mount": "true" if mount else "false"}
-            await self.post(target, "/admin/copy/take", volume_id, query, within=LONG)
-        finally:
-            if loop.running:
-                loop.stop()
-
     async def _release_same(self, volume_id: int, kept: str, released: str) -> None:
         """Delete the copy at `released` if that at `kept` is the same, byte by byte; else raise ChangeRefused."""
-        first, second = [await self._sum(server, volume_id) for server in (released, kept)]
-        if any(first[name] != second[name] for name in _SAME):
+        first, second = [await self.copies.check(server, volume_id) for server in (released, kept)]
+        if not is_same(first, second):
             raise ChangeRefused(
                 f"volume {volume_id} is not the same on {released} and {kept}, so neither is deleted; "
                 f"look at both with volume.check.disk, and delete one with volume.delete"
             )
-        query = {name: str(first[name]) for name in ("size", "indexSize", "revision")}
-        await self.post(released, "/admin/copy/release", volume_id, query, within=60.0)
+        await self.copies.release(released, volume_id, first)
 
     async def _taken_up(self, volume_id: int, server: str, *, one_too_many: bool = True) -> bool:
         """Wait until the leader counts that copy; False when it does not.
 
         With `one_too_many` that is so at once when it has all copies without it.
         """
-        for _ in range(int(TAKEN_UP_WITHIN / _POLL)):
+        for _ in range(int(TAKEN_UP_WITHIN / POLL)):
             found = await self.inventory()
             if server in {holder.url for holder, _ in found.copies_of(volume_id)}:
                 return True
             if one_too_many and (volume_id, server) in found.quarantined:
                 return False
-            await deferLater(self.reactor, _POLL)
+            await deferLater(self.reactor, POLL)
         return False
-
-    async def _agree(self, volume_id: int, first: str, second: str, since: int, keys: Iterable[int] = ()) -> int:
-        keys, changed = list(keys), 0
-        for one, other in ((second, first), (first, second)):
-            changed += await self._follow(volume_id, one, other, since, keys)
-        return changed
-
-    async def _follow(self, volume_id: int, one: str, other: str, since: int, keys: Iterable[int]) -> int:
-        """Have one server take over what is newer on the other.
-
-        It remembers for a while where copies are: one that has just come is not known to it at once.
-        """
-        named = ",".join(map(str, keys))
-        query = {"with": other, "since": str(max(1, since)), **({"keys": named} if named else {})}
-        until = self.reactor.seconds() + _REMEMBERED
-        while True:
-            try:
-                answer = await self.post(one, "/admin/volume/agree", volume_id, query, within=600.0)
-                return int(answer.get("changed", 0))
-            except PeerError as error:
-                if error.status != 400 or "has no copy of volume" not in error.reason:
-                    raise
-                if self.reactor.seconds() > until:
-                    raise
-            await deferLater(self.reactor, 1.0)
-
-    async def _state(self, server: str, volume_id: int) -> Any:
-        """What the copy on a server is; None when it has none."""
-        try:
-            return await self.wire.json(server, "/admin/copy/state", {"volume": str(volume_id)})
-        except PeerError as error:
-            if error.status == 404:
-                return None
-            raise
 
     # -------------------------------------------------------------- copies that are one too many
 
@@ -238,26 +177,26 @@ class Volumes:
         Raises ChangeRefused when it is not one too many (any more) or has what another copy has not, and WeedError.
         """
         kept = await self._kept_without(volume_id, server)
-        state = await self._sum(server, volume_id)  # before it is compared: `release` looks whether it still is that
+        # Before it is compared: `release` looks whether it still is that.
+        state = await self.copies.check(server, volume_id)
         missing = await self._missing(volume_id, server, state, kept)
         if missing and len(kept) > 1:
             for other in kept[1:]:
-                await self._agree(volume_id, kept[0], other, 1)
+                await self.copies.agree(volume_id, kept[0], other, 1)
             missing = await self._missing(volume_id, server, state, kept)
         if missing:
             told = "; ".join(f"{where} {'; '.join(what)}" for where, what in missing.items())
             raise ChangeRefused(f"the copy on {server} is kept: {told}")
         if await self._kept_without(volume_id, server) != kept:
             raise ChangeRefused(f"volume {volume_id} has other copies than a moment ago; do it again")
-        query = {name: str(state[name]) for name in ("size", "indexSize", "revision")}
-        await self.post(server, "/admin/copy/release", volume_id, query, within=60.0)
+        await self.copies.release(server, volume_id, state)
         for other in kept:  # what a move that was given up has left
-            await self.post(other, "/admin/copy/thaw", volume_id)
-        for _ in range(int(TAKEN_UP_WITHIN / _POLL)):
+            await self.copies.post(other, "/admin/copy/thaw", volume_id)
+        for _ in range(int(TAKEN_UP_WITHIN / POLL)):
             holder = (await self.inventory()).holder(server)
             if holder is None or volume_id not in holder.copies:
                 break
-            await deferLater(self.reactor, _POLL)
+            await deferLater(self.reactor, POLL)
         return "has one copy less"
 
     async def _kept_without(self, volume_id: int, server: str) -> list[str]:
@@ -275,37 +214,19 @@ class Volumes:
         missing: dict[str, list[str]] = {}
         theirs: dict[int, Change] | None = None
         for other in kept:
-            there = await self._sum(other, volume_id)
-            if all(state[name] == there[name] for name in _SAME):
+            there = await self.copies.check(other, volume_id)
+            if is_same(state, there):
                 continue
-            theirs = await self._changes(server, volume_id) if theirs is None else theirs
-            absent = lacking(await self._changes(other, volume_id), theirs)
-            damaged = await self.damaged(volume_id, other)
+            theirs = await self.copies.changes(server, volume_id) if theirs is None else theirs
+            absent = lacking(await self.copies.changes(other, volume_id), theirs)
+            damaged = await self.copies.damaged(other, volume_id)
             said = [f"lacks {len(absent)} of its files"] if absent else []
             said += [f"has {len(damaged)} damaged files (volume.check.disk -slow)"] if damaged else []
             if said:
                 missing[other] = said
         return missing
 
-    async def _sum(self, server: str, volume_id: int) -> dict[str, Any]:
-        query = {"volume": str(volume_id), "sum": "true"}
-        state: dict[str, Any] = await self.wire.json(server, "/admin/copy/state", query, within=SUM_WITHIN)
-        return state
-
-    async def _changes(self, server: str, volume_id: int) -> dict[int, Change]:
-        query = {"volume": str(volume_id), "since": "0"}
-        try:
-            return parse_changes(await self.wire.json(server, "/admin/volume/changes", query, within=SUM_WITHIN))
-        except (KeyError, TypeError, ValueError) as error:
-            raise PeerError(server, f"the changes that it tells make no sense: {error!r}") from error
-
     # -------------------------------------------------------------- the rest
-
-    async def damaged(self, volume_id: int, server: str) -> list[int]:
-        """The keys of the files that are not as they were written in the copy on a server, which reads it all."""
-        query = {"volume": str(volume_id)}
-        answer = await self.wire.json(server, "/admin/volume/damaged", query, within=SUM_WITHIN)
-        return list(map(int, answer["keys"]))
 
     async def heal(self, volume_id: int, server: str, keys: Iterable[int], others: Iterable[str]) -> int:
         """Have a server take damaged files from other copies; how many were."""
@@ -313,18 +234,18 @@ class Volumes:
         for key in keys:
             for other in others:
                 query = {"with": other, "key": str(key)}
-                if (await self.post(server, "/admin/volume/heal", volume_id, query, within=60.0))["healed"]:
+                if (await self.copies.post(server, "/admin/volume/heal", volume_id, query, within=60.0))["healed"]:
                     healed += 1
                     break
         return healed
 
     async def delete(self, volume_id: int, server: str) -> None:
         """Delete the copy on a server, with all its files."""
-        await self.post(server, "/admin/delete_volume", volume_id, within=60.0)
+        await self.copies.post(server, "/admin/delete_volume", volume_id, within=60.0)
 
     async def mark(self, volume_id: int, server: str, *, writable: bool) -> None:
         """Have a copy take writes, or none."""
-        await self.post(server, f"/admin/volume/{'writable' if writable else 'readonly'}", volume_id)
+        await self.copies.post(server, f"/admin/volume/{'writable' if writable else 'readonly'}", volume_id)
 
     async def vacuum(self, threshold: float) -> None:
         """Have the leader remove what is deleted from all volumes with that share (0 to 1) of it."""
@@ -337,7 +258,7 @@ class Volumes:
 
     async def compare(self, volume_id: int, first: str, second: str) -> Difference:
         """Compare two copies by their indexes."""
-        ours, theirs = await self._live(first, volume_id), await self._live(second, volume_id)
+        ours, theirs = await self.copies.live(first, volume_id), await self.copies.live(second, volume_id)
         unlike = {key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]}
         return Difference(
             volume_id,
@@ -352,38 +273,12 @@ class Volumes:
     async def mend(self, found: Difference) -> int:
         """Have both copies take over what is newer on the other; how many files were."""
         if not found.keys:
-            return await self._agree(found.volume_id, found.first, found.second, 1)
+            return await self.copies.agree(found.volume_id, found.first, found.second, 1)
         changed = 0
         for start in range(0, len(found.keys), _KEYS_AT_ONCE):
             keys = found.keys[start : start + _KEYS_AT_ONCE]
-            changed += await self._agree(found.volume_id, found.first, found.second, 1, keys)
+            changed += await self.copies.agree(found.volume_id, found.first, found.second, 1, keys)
         return changed
-
-    async def _live(self, server: str, volume_id: int) -> dict[int, int]:
-        """The size of each file that is there, by key."""
-        reply = await self.wire.exchange("GET", server, "/admin/volume/index", {"volume": str(volume_id)})
-        if reply.status != 200:
-            raise await reply.error()
-        width = int(reply.header("X-Weedtw-Offset-Width") or 4)
-        rows = unpack_rows(await reply.body(_MOST_ROWS), width)
-        last = zip(rows.keys.tolist(), rows.offsets.tolist(), rows.sizes.tolist(), strict=True)
-        live: dict[int, int] = {}
-        for key, offset, size in last:
-            if offset and size >= 0:
-                live[key] = size
-            else:
-                live.pop(key, None)
-        return live
-
-    async def post(
-        self, server: str, path: str, volume_id: int, query: dict[str, str] | None = None, within: float = 30.0
-    ) -> Any:
-        """Ask a volume server to do something to a volume; raises WeedError."""
-        asked = {"volume": str(volume_id), **(query or {})}
-        reply = await self.wire.exchange("POST", server, path, asked, within=within)
-        if reply.status >= 300:
-            raise await reply.error()
-        return await reply.json()
 
     async def _ask_leader(self, path: str, query: dict[str, str], within: float) -> None:
         await self.masters.ask("/cluster/status", {})
