@@ -109,7 +109,7 @@ class KeyLockTests(SynchronousTestCase):
         self.successResultOf(works[0])
         self.failureResultOf(works[1], ValueError)
         self.successResultOf(works[2])
-        self.assertEqual(locks._locks, {})
+        self.assertEqual(locks._waiting, {})
 
     def test_who_gives_up_waiting_leaves_nothing(self) -> None:
         locks = KeyLocks()
@@ -124,7 +124,7 @@ class KeyLockTests(SynchronousTestCase):
         second.cancel()
         gate.callback(None)
         self.successResultOf(first)
-        self.assertEqual(locks._locks, {})
+        self.assertEqual(locks._waiting, {})
 
 
 @attrs.define

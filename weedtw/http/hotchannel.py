@@ -148,7 +148,11 @@ class HotChannel(HttpChannel):
     def _answer_later(self, reply: Later | Outflow, start: bytes) -> None:
         """Nothing else is answered before that answer is there, and sent; `start` is how the request begins."""
         self._asked = start, self._seconds()
-        self._enter(Phase.BUSY)
+        self.phase = Phase.BUSY
+        if self._waitingForTransport:
+            self._set_deadline()
+        else:
+            self._deadline.clear()  # the answer is awaited, not the client
         if isinstance(reply, Outflow):
             self._pump = Pump(self, reply, self._hot_poured)
             self._pump.start()
@@ -188,7 +192,10 @@ class HotChannel(HttpChannel):
         if not self.persistent:
             self._close()
             return
-        self._enter(Phase.HEAD)
+        self.phase = _HEAD
+        idle_until = self._seconds() + self.patience.idle
+        if self._in or self._waitingForTransport or not self._deadline.put_off(idle_until):
+            self._set_deadline()
         if self._in:
             self._advance()
 

@@ -15,8 +15,7 @@ from crc32c import crc32c
 from weedtw.formats.needle import ALIGNMENT, HEADER_SIZE, MAX_BODY_SIZE
 from weedtw.storage.fileops import Buffer
 from weedtw.storage.generation import AppendFailed, Generation
-from weedtw.storage.needlemap import Place
-from weedtw.storage.undo import Undo, undo_of
+from weedtw.storage.undo import Undo
 from weedtw.storage.volume import Volume
 
 _PREFIX: Final = struct.Struct(">IQiI")  # cookie, key, size, data_size
@@ -35,14 +34,9 @@ class Appended(NamedTuple):
     stamp: int
     wants_merge: bool  # whether it is time to tidy the map up
 
-    @property
-    def place(self) -> Place:
-        """Where its record is."""
-        return Place(self.offset, self.size)
-
     def undo(self, key: int, cookie: int) -> Undo:
-        """What `Volume.revert` needs to take it back."""
-        return undo_of(self.generation, key, cookie, self.place, None, self.stamp)
+        """What `Volume.revert` needs to take it back; as `undo_of` of a place that hid nothing."""
+        return Undo(key, cookie, self.stamp, self.offset, self.generation.superblock.compaction_revision, 0, -1)
 
 
 def append_new(volume: Volume, key: int, cookie: int, data: Buffer, known: bytes) -> Appended | None:

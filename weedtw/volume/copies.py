@@ -8,9 +8,10 @@ Every write has an id, so that sending it again after a broken connection does n
 """
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import attrs
@@ -29,7 +30,7 @@ from weedtw.http.hop import Question
 from weedtw.http.hops import Hops
 from weedtw.http.requests import SERVER
 from weedtw.http.tokens import Tokens
-from weedtw.volume.upload import PAIR_PREFIX, unpack_pairs
+from weedtw.volume.upload import PAIR_PREFIX, Data, unpack_pairs
 
 TIMEOUT = 10.0  # seconds for a copy to answer, besides the time that its bytes take
 SLOWEST = 1 << 20  # bytes a second that a copy is expected to take at least
@@ -42,8 +43,7 @@ _AGENT = ((b"User-Agent", SERVER),)
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 
 
-@attrs.frozen
-class CopyResult:
+class CopyResult(NamedTuple):
     """What another copy answered."""
 
     unchanged: bool = False  # it had the very same already
@@ -59,42 +59,51 @@ class Step:
     undo: Callable[[Any], Awaitable[None]]  # given the result, or the failure of which it is not known what it did
 
 
-@attrs.frozen
-class Order:
+def new_write_id() -> str:
+    """A name for a write that nobody else gives, nor guesses."""
+    return os.urandom(16).hex()
+
+
+class Order(NamedTuple):
     """A write or delete as it is sent to every other copy."""
 
     file_id: FileId
     write_id: str
-    method: str
-    query: Mapping[str, object]
+    method: bytes
+    target: bytes  # path and query of the request; there is nothing in it that would have to be quoted
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    body: bytes | memoryview = b""
+    body: Data = b""
 
     @classmethod
     def write(cls, file_id: FileId, write_id: str, needle: Needle, *, fsync: bool, time_given: bool) -> "Order":
         """Store this needle; `time_given` is whether its time is the client's word."""
-        query: dict[str, object] = {"type": "replicate", "write": write_id, "ts": needle.last_modified or 0}
-        query |= {"ttl": str(needle.ttl)} if needle.ttl else {}
-        query |= {"cm": "true"} if needle.is_manifest else {}
-        query |= {"fsync": "true"} if fsync else {}
-        query |= {} if time_given else {"tsGiven": "false"}
-        return cls(file_id, write_id, "PUT", query, _headers(needle), memoryview(needle.data))
+        target = f"/{file_id}?type=replicate&write={write_id}&ts={needle.last_modified or 0}"
+        target += f"&ttl={needle.ttl}" if needle.ttl else ""
+        target += "&cm=true" if needle.is_manifest else ""
+        target += "&fsync=true" if fsync else ""
+        target += "" if time_given else "&tsGiven=false"
+        headers = _headers_of(bytes(needle.mime), bytes(needle.name), needle.is_gzipped, bytes(needle.pairs))
+        return cls(file_id, write_id, b"PUT", target.encode(), headers, memoryview(needle.data))
+
+    @classmethod
+    def write_new(
+        cls, file_id: FileId, data: Data, *, name: bytes, mime: bytes, is_gzipped: bool, now: int
+    ) -> "Order":
+        """Store a file of which no more is known, uploaded at that unix time; under an id of its own."""
+        write_id = new_write_id()
+        target = f"/{file_id}?type=replicate&write={write_id}&ts={now}&tsGiven=false"
+        return cls(file_id, write_id, b"PUT", target.encode(), _headers_of(mime, name, is_gzipped, b""), data)
 
     @classmethod
     def delete(cls, file_id: FileId, write_id: str, *, fsync: bool) -> "Order":
         """Delete the file."""
-        query: dict[str, object] = {"type": "replicate", "write": write_id}
-        return cls(file_id, write_id, "DELETE", query | ({"fsync": "true"} if fsync else {}))
-
-    @property
-    def target(self) -> bytes:
-        """Path and query of the request; there is nothing in it that would have to be quoted."""
-        return f"/{self.file_id}?{'&'.join([f'{name}={value}' for name, value in self.query.items()])}".encode()
+        target = f"/{file_id}?type=replicate&write={write_id}{'&fsync=true' if fsync else ''}"
+        return cls(file_id, write_id, b"DELETE", target.encode())
 
     def request(self, address: str) -> bytes:
         """The whole of it, to the server at an address."""
         head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
-            *(self.method.encode(), self.target, address.encode("ascii", "replace"), _lines(self.fields)),
+            *(self.method, self.target, address.encode("ascii", "replace"), _lines(self.fields)),
             len(self.body),
         )
         return b"".join((head, self.body))
@@ -173,7 +182,7 @@ class OtherCopies:
     def ask(self, address: str, order: Order) -> Deferred[Answer]:
         """Send an order once."""
         fields = order.fields + self._token(order.file_id)
-        question = Question(order.method.encode(), order.target, fields, order.body)
+        question = Question(order.method, order.target, fields, order.body)
         return self.hops.send(address, question, connect_within=CONNECT, answer_within=order.seconds).done
 
     async def _ask(self, address: str, order: Order) -> CopyResult:
@@ -256,13 +265,9 @@ def _may_have_been_done(error: BaseException | None) -> bool:
     return not isinstance(error, PeerError) or (error.status or 500) >= 500
 
 
-def _headers(needle: Needle) -> tuple[tuple[bytes, bytes], ...]:
-    """What makes the other server store the same needle."""
-    return _headers_of(bytes(needle.mime), bytes(needle.name), needle.is_gzipped, bytes(needle.pairs))
-
-
 @lru_cache(1024)
 def _headers_of(mime: bytes, name: bytes, is_gzipped: bool, pairs: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """What makes the other server store the same needle."""
     headers: dict[str, str] = {}
     if mime:
         headers["Content-Type"] = mime.decode("utf-8", "replace")

@@ -5,7 +5,6 @@ theirs, and the answer is given when all have it.  Whatever fails is told to the
 has the copies that took the file drop it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,8 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from weedtw.formats.fileid import FileId
-from weedtw.formats.needle import Needle
 from weedtw.volume.copies import CopyResult, Order, Step
 from weedtw.volume.lane import LARGEST, Lanes
 from weedtw.volume.replicate import Replicator
@@ -37,6 +34,7 @@ class Fanout:
     _others: Sequence[str] = ()
     _outcomes: list[CopyResult | Failure | None] = attrs.field(factory=list, init=False)
     _left: int = attrs.field(default=0, init=False)
+    _has_failed: bool = attrs.field(default=False, init=False)
     _began: float = attrs.field(default=0.0, init=False)
 
     def begin(self, others: Sequence[str]) -> None:
@@ -63,9 +61,11 @@ class Fanout:
     def _note(self, number: int, outcome: CopyResult | Failure) -> None:
         self._outcomes[number] = outcome
         self._left -= 1
+        if isinstance(outcome, Failure):
+            self._has_failed = True
         if self._left:
             return
-        if any(isinstance(each, Failure) for each in self._outcomes):
+        if self._has_failed:
             Deferred.fromCoroutine(self._mend()).addBoth(self._mended)
         else:
             self.ended(None)
@@ -86,8 +86,3 @@ class Fanout:
 
     def _mended(self, result: object) -> None:
         self.ended(result.value if isinstance(result, Failure) else None)
-
-
-def new_order(file_id: FileId, needle: Needle) -> Order:
-    """The order to store a needle, under an id of its own; its time is that of the upload."""
-    return Order.write(file_id, os.urandom(16).hex(), needle, fsync=False, time_given=False)

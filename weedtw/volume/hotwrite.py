@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from weedtw.errors import WeedError
-from weedtw.formats.needle import Needle
+from weedtw.formats.fileid import FileId
 from weedtw.http.hot import Later, Meaning, Reply, error_answer
 from weedtw.http.multipart import is_form
 from weedtw.http.requests import SERVER
@@ -22,6 +22,7 @@ from weedtw.http.responses import render_json
 from weedtw.storage.volume import Volume, Written
 from weedtw.volume import mimes
 from weedtw.volume.brisk import Brisk
+from weedtw.volume.copies import Order
 from weedtw.volume.needles import SMALL, Needles
 from weedtw.volume.upload import Data, Offer, checked_mime, name_of, offer_of_form, settle
 
@@ -109,15 +110,10 @@ class HotWrites:
             return None
         known, stored = decided
         self._tick()
-        needle = Needle(
-            cookie,
-            key,
-            stored,
-            name=shape.name,
-            mime=shape.mime,
-            last_modified=self._second,
-            is_gzipped=known is shape.known_packed,
-            checksum=0,  # nobody asks for it
+        is_gzipped = known is shape.known_packed
+        file_id = FileId(volume.id, key, cookie)
+        order = Order.write_new(
+            file_id, stored, name=shape.name, mime=shape.mime, is_gzipped=is_gzipped, now=self._second
         )
         later = Later()
         written: Written | None = None
@@ -134,7 +130,7 @@ class HotWrites:
                     self.log.failure("writing {key}", Failure(error), key=key)
                 later.give(error_answer(error, self.date()))
 
-        written = self.needles.begin_write(volume, needle, known + self._stamp, ended)
+        written = self.needles.begin_write(volume, order, known + self._stamp, ended)
         if written is None:
             return None
         if early:

@@ -92,6 +92,7 @@ class Lane(Hop):
         if not self._takers:
             self._end(abort=False)  # an answer that nobody asked for
             return
+        oldest = self._takers[0]
         if self._answers:
             data, self._answers = self._answers + data, b""
         at = 0
@@ -100,13 +101,15 @@ class Lane(Hop):
                 end = self._take_usual(data, at) if self._answer is None else -1
                 if end < 0:
                     self._take_other(data[at:])
-                    return
+                    break
                 if end == 0:
                     self._answers = data[at:]
                     break
                 at = end
         except BadMessage as error:
             self._break(str(error))
+        if not self._is_ending and not (self._takers and self._takers[0] is oldest):
+            self._deadline.set(self._within if self._takers else IDLE)
 
     def _take_usual(self, data: bytes, at: int) -> int:
         """Where the answer that begins at `at` ends, if it is the usual one; 0 if that is still to come, else -1."""
@@ -141,7 +144,6 @@ class Lane(Hop):
         if not self._takers:
             raise BadMessage("an answer that nobody asked for")
         _, taker = self._takers.popleft()
-        self._deadline.set(self._within if self._takers else IDLE)
         taker(outcome)
 
     def stop(self) -> None:

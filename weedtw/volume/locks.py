@@ -1,50 +1,45 @@
 """One write at a time for each file: two writes through one server reach all copies in the same order."""
 
+from collections import deque
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 
 import attrs
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred
 
 
 @attrs.define(eq=False)
 class KeyLocks:
     """A lock for each key that is in use."""
 
-    _locks: dict[Hashable, tuple[DeferredLock, int]] = attrs.field(factory=dict, init=False)  # and its users
+    _waiting: dict[Hashable, deque[Deferred[None]] | None] = attrs.field(factory=dict, init=False)  # None: nobody
 
     @asynccontextmanager
     async def hold(self, key: Hashable) -> AsyncGenerator[None, None]:
         """Wait for the key's lock, and keep it for the block."""
-        lock, users = self._locks.get(key) or (DeferredLock(), 0)
-        self._locks[key] = (lock, users + 1)
+        if not self.try_take(key):
+            waiting = self._waiting[key]
+            if waiting is None:
+                waiting = self._waiting[key] = deque()
+            turn: Deferred[None] = Deferred(waiting.remove)  # so whoever gives up waiting is not given it
+            waiting.append(turn)
+            await turn
         try:
-            await lock.acquire()
-            try:
-                yield
-            finally:
-                lock.release()
+            yield
         finally:
-            lock, users = self._locks[key]
-            if users == 1:
-                del self._locks[key]
-            else:
-                self._locks[key] = (lock, users - 1)
+            self.give(key)
 
     def try_take(self, key: Hashable) -> bool:
         """Take the key's lock if nobody has it; give it back with `give`."""
-        if key in self._locks:
+        if key in self._waiting:
             return False
-        lock = DeferredLock()
-        lock.acquire()  # at once: it is new
-        self._locks[key] = (lock, 1)
+        self._waiting[key] = None
         return True
 
     def give(self, key: Hashable) -> None:
         """The next who waits may go on."""
-        lock, users = self._locks[key]
-        if users == 1:
-            del self._locks[key]
+        waiting = self._waiting[key]
+        if waiting:
+            waiting.popleft().callback(None)
         else:
-            self._locks[key] = (lock, users - 1)
-        lock.release()
+            del self._waiting[key]

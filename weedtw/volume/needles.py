@@ -4,8 +4,9 @@ Calls of storage run in threads.  A write that has begun is to be awaited to its
 client: half of the copies with it and half without is what must not be.
 """
 
-import os
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple
 
 import attrs
 from twisted.internet.interfaces import IReactorTime
@@ -30,8 +31,8 @@ from weedtw.storage.volume import Volume, Written
 from weedtw.volume.brisk import Brisk
 from weedtw.volume.chunks import Chunks, read_manifest
 from weedtw.volume.contents import Content, Run
-from weedtw.volume.copies import Order, Step
-from weedtw.volume.fanout import Fanout, new_order
+from weedtw.volume.copies import Order, Step, new_write_id
+from weedtw.volume.fanout import Fanout
 from weedtw.volume.lane import Lanes
 from weedtw.volume.locks import KeyLocks
 from weedtw.volume.manifest import Manifest
@@ -54,8 +55,7 @@ class Stored:
     undo: str = ""  # for the server that replicates
 
 
-@attrs.frozen(eq=False)
-class Done:
+class Done(NamedTuple):
     """A write or delete that was done here, and how it is undone."""
 
     result: object  # Written, or the size that was deleted
@@ -153,7 +153,7 @@ class Needles:
         return None if appended is None else _written(appended, needle.key, needle.cookie)
 
     def begin_write(
-        self, volume: Volume, needle: Needle, known: bytes, ended: Callable[[BaseException | None], None]
+        self, volume: Volume, order: Order, known: bytes, ended: Callable[[BaseException | None], None]
     ) -> Written | None:
         """Write a small new file of a replicated volume: here now, on the other copies meanwhile.
 
@@ -162,24 +162,24 @@ class Needles:
         """
         copies = volume.replication.copies
         others = self.replicator.others_at_hand(volume.id)
-        key = (volume.id, needle.key)
+        file_id = order.file_id
+        key = (volume.id, file_id.key)
         if self.brisk is None or self.fsync or len(others) < copies - 1 or not self._locks.try_take(key):
             return None
-        written: Written | None = None
+        appended: Appended | None = None
         try:
-            appended = self.brisk.write(volume, needle.key, needle.cookie, needle.data, known)
-            if appended is None:
-                return None
-            written = _written(appended, needle.key, needle.cookie)
+            appended = self.brisk.write(volume, file_id.key, file_id.cookie, order.body, known)
         finally:
-            if written is None:
+            if appended is None:
                 self._locks.give(key)
+        if appended is None:
+            return None
+        written = _written(appended, file_id.key, file_id.cookie)
 
         def over(error: BaseException | None) -> None:
             self._locks.give(key)
             ended(error)
 
-        order = new_order(FileId(volume.id, needle.key, needle.cookie), needle)
         Fanout(self.replicator, self._lanes, order, self._done(volume, written, False), _undo_own, over).begin(others)
         return written
 
@@ -197,11 +197,11 @@ class Needles:
         return written
 
     def _done(self, volume: Volume, written: Written, fsync: bool) -> Done:
-        async def undo() -> None:
-            if written.undo is not None:
-                await self.run(volume.revert, written.undo, fsync=fsync)
+        return Done(written, partial(self._undo, volume, written, fsync))
 
-        return Done(written, undo)
+    async def _undo(self, volume: Volume, written: Written, fsync: bool) -> None:
+        if written.undo is not None:
+            await self.run(volume.revert, written.undo, fsync=fsync)
 
     # ------------------------------------------------------------- deleting
 
@@ -283,7 +283,7 @@ class Needles:
             self._locks.give(key)
             ended(error)
 
-        order = Order.delete(file_id, os.urandom(16).hex(), fsync=False)
+        order = Order.delete(file_id, new_write_id(), fsync=False)
         own = self._deleted(volume, file_id, size)
         Fanout(self.replicator, self._lanes, order, own, _undo_own, over).begin(others)
         return True

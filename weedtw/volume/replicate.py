@@ -5,7 +5,6 @@ the other copies while it stores its own.  When one copy fails, those that took 
 known, are told to drop it again; they put back what was there before.
 """
 
-import uuid
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 from weedtw.errors import ReplicationFailed, Unavailable, VolumeNotFound, WeedError
 from weedtw.formats.fileid import FileId
 from weedtw.formats.needle import Needle
-from weedtw.volume.copies import CopyResult, Order, OtherCopies, Step
+from weedtw.volume.copies import CopyResult, Order, OtherCopies, Step, new_write_id
 from weedtw.volume.locations import Locations
 
 T = TypeVar("T")
@@ -57,14 +56,14 @@ class Replicator:
         self, others: Sequence[str], file_id: FileId, needle: Needle, *, fsync: bool, time_given: bool, own: Step
     ) -> tuple[Any, list[CopyResult]]:
         """Do `own` here and store the needle on the others; raises what `own` does, or ReplicationFailed."""
-        order = Order.write(file_id, uuid.uuid4().hex, needle, fsync=fsync, time_given=time_given)
+        order = Order.write(file_id, new_write_id(), needle, fsync=fsync, time_given=time_given)
         return await self._everywhere(others, order, own)
 
     async def delete(
         self, others: Sequence[str], file_id: FileId, *, fsync: bool, own: Step
     ) -> tuple[Any, list[CopyResult]]:
         """Do `own` here and delete the file on the others; raises as `write` does."""
-        return await self._everywhere(others, Order.delete(file_id, uuid.uuid4().hex, fsync=fsync), own)
+        return await self._everywhere(others, Order.delete(file_id, new_write_id(), fsync=fsync), own)
 
     async def _everywhere(self, others: Sequence[str], order: Order, own: Step) -> tuple[Any, list[CopyResult]]:
         return await self.everywhere(order, [own, *(self.copies.step(address, order) for address in others)])

@@ -74,7 +74,7 @@ class Tickets(Generic[T]):
         """Remember a write that was not known before and was done at once."""
         ticket = self._issue(write_id)
         ticket.result = result
-        ticket.settle()
+        ticket._waiters = None
 
     async def take_back(self, write_id: str, undo: Callable[[T], Awaitable[None]]) -> bool:
         """Call `undo` with the write's result, once; False when there was nothing to undo."""
