@@ -8,6 +8,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from tests.master.stage import Stage
+from weedtw.formats.fileid import FileId
 from weedtw.http.testing import Wire
 from weedtw.master.hot import Cookies
 
@@ -85,6 +86,18 @@ async def test_no_id_comes_twice(stage: Stage) -> None:
     found = re.findall(rb'"fid":"([^"]*)"', several + b"".join(one))
     keys = [fid.partition(b",")[2][:-8] for fid in found]
     assert len(keys) == len(set(keys)) == 520
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_id_has_whole_bytes(stage: Stage) -> None:
+    await stage.add()
+    await answer(stage, ask("/dir/assign"))
+    keys: Any = stage.master.cluster.keys
+    for key in (1, 0xF, 0x10, 0xFF, 0x100, 0xFFFF, 1 << 59, (1 << 63) - 5):
+        keys._next, keys._last = key, key + (1 << 20)
+        [fid] = re.findall(rb'"fid":"([^"]*)"', await answer(stage, ask("/dir/assign")))
+        parsed = FileId.parse(fid.decode())
+        assert (parsed.key, str(parsed)) == (key, fid.decode())
 
 
 def test_cookies_differ() -> None:

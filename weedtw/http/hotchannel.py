@@ -27,7 +27,8 @@ class HotChannel(HttpChannel):
 
     def __init__(self, site: "Site", hot: Hot) -> None:
         super().__init__(site)
-        self._hot = hot
+        self._take = hot.take
+        self._count, self._width = site.traffic.hot, site.traffic.width
         self._seconds = site.reactor.seconds
         self._later: Later | None = None  # while the hot path owes an answer
         self._pump: Pump | None = None  # while it sends a long answer
@@ -77,15 +78,15 @@ class HotChannel(HttpChannel):
         if request.content.size > MOST_BODY:
             return False
         began = self._seconds()
-        reply, _ = self._hot.take(block + END + bytes(request.body), 0)
+        reply, _ = self._take(block + END + bytes(request.body), 0)
         if reply is None:
             return False
-        start = block[: self.site.traffic.width]
+        start = block[: self._width]
         self._head = self._framing = None
         request.discard()
         self.requests.clear()
         if isinstance(reply, bytes):
-            self.site.traffic.hot(start, reply, self._seconds() - began)
+            self._count(start, reply, self._seconds() - began)
             self._send(reply)
             self._enter(Phase.HEAD)
         else:
@@ -97,20 +98,18 @@ class HotChannel(HttpChannel):
 
         Whoever does not take the answers gets no more of them: what is left waits, as it does on the other way.
         """
-        site = self.site
-        if self._waitingForTransport or site.stopping:
+        if self._waitingForTransport or self.site.stopping:
             return 0
-        seconds, traffic = self._seconds, site.traffic
-        began = seconds()
-        reply, end = self._hot.take(data, 0)
+        began = self._seconds()
+        reply, end = self._take(data, 0)
         if reply is None:
             return 0
-        start = data[: traffic.width]
+        start = data[: self._width]
         if not isinstance(reply, bytes):
             self._answer_later(reply, start)
             return end
-        now = seconds()
-        traffic.hot(start, reply, now - began)
+        now = self._seconds()
+        self._count(start, reply, now - began)
         if end < len(data):
             return self._answer_further(data, end, reply)
         if not self._send(reply) or not self._deadline.put_off(now + self.patience.idle):
@@ -119,7 +118,7 @@ class HotChannel(HttpChannel):
 
     def _answer_further(self, data: bytes, at: int, answer: bytes) -> int:
         """The same of what is pipelined behind a request that ends at `at` and has that answer."""
-        take, seconds, traffic = self._hot.take, self._seconds, self.site.traffic
+        take, seconds, count, width = self._take, self._seconds, self._count, self._width
         answers = [answer]
         size = len(answer)
         began = seconds()
@@ -127,14 +126,14 @@ class HotChannel(HttpChannel):
             reply, end = take(data, at)
             if reply is None:
                 break
-            start = data[at : at + traffic.width]
+            start = data[at : at + width]
             at = end
             if not isinstance(reply, bytes):
                 self._send(b"".join(answers))
                 self._answer_later(reply, start)
                 return at
             now = seconds()
-            traffic.hot(start, reply, now - began)
+            count(start, reply, now - began)
             began = now
             answers.append(reply)
             size += len(reply)
@@ -172,13 +171,13 @@ class HotChannel(HttpChannel):
             self.abort()  # nothing else tells the client that it is not whole
             return
         start, began = self._asked
-        self.site.traffic.hot(start, pump.flow.head, self._seconds() - began)
+        self._count(start, pump.flow.head, self._seconds() - began)
         self._hot_is_done()
 
     def _hot_answered(self, answer: bytes) -> None:
         self._later = None
         start, began = self._asked
-        self.site.traffic.hot(start, answer, self._seconds() - began)
+        self._count(start, answer, self._seconds() - began)
         if self.phase is not Phase.BUSY:
             return
         if self.site.stopping:

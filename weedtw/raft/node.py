@@ -202,7 +202,8 @@ class RaftNode(Service):
         """Whether this node may answer alone, now: checked against the clock at this very moment."""
         if self.failed is not None or not self.running:
             return False
-        if self._catch_up():
+        is_tick_due = self._saving_since is not None or self._monotonic() >= self._next_tick
+        if is_tick_due and self._catch_up():
             self._turn()
         return self.core.has_lease()
 

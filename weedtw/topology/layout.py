@@ -204,7 +204,8 @@ class Layout:
         holders = self._holders[volume_id]
         near = holders if picky is None else [server for server in holders if picky.matches(server)]
         # As `Pick(…)`, without a call in between: every file id begins here.
-        return tuple.__new__(Pick, (volume_id, near[int(rng.random() * len(near))], crowded))
+        server = near[0] if len(near) == 1 else near[int(rng.random() * len(near))]
+        return tuple.__new__(Pick, (volume_id, server, crowded))
 
     def _members(self, pool: _Pool, crowded: bool, where: Where) -> list[int]:
         found = self._matching.get((where, crowded))
