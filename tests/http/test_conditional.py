@@ -26,6 +26,15 @@ PROCEED, UNCHANGED, FAILED = Verdict.PROCEED, Verdict.NOT_MODIFIED, Verdict.FAIL
 
 
 class IfNoneMatchTests(SynchronousTestCase):
+    def test_the_tag_of_another_encoding_names_the_same_state(self) -> None:
+        both = Validators('"abc-gzip"', NOW, '"abc"')
+        for tag in ('"abc"', '"abc-gzip"', '"x", "abc"'):
+            self.assertIs(evaluate(Conditions(if_none_match=tag), "GET", both), UNCHANGED)
+            self.assertIs(evaluate(Conditions(if_match=tag), "PUT", both), PROCEED)
+        self.assertIs(evaluate(Conditions(if_none_match='"ab"'), "GET", both), PROCEED)
+        self.assertTrue(range_applies(Conditions(if_range='"abc-gzip"'), both))
+        self.assertFalse(range_applies(Conditions(if_range='"abc"'), both), "its bytes are others")
+
     def test_lists_stars_and_weak_tags(self) -> None:
         for field, verdict in (
             ('"abc"', UNCHANGED),

@@ -13,6 +13,7 @@ from weedtw.storage.fileops import FileOps
 FID = "/3,01637037d6"
 KEY, COOKIE = 1, 0x637037D6
 TEXT = b"words that repeat and repeat " * 100
+TEXT_HTML = "text/html; charset=utf-8"
 
 
 @pytest_twisted.async_yield_fixture
@@ -207,15 +208,42 @@ async def test_unknown_content_is_octets_and_not_to_be_sniffed(cluster: Any, ser
     read = await cluster.get(server, FID)
     assert (read["Content-Type"], read["X-Content-Type-Options"]) == ("application/octet-stream", "nosniff")
     assert read.get("Content-Disposition") is None
-    for path, kind in (("/3/01637037d6/page.html", "text/html"), (FID + ".css", "text/css")):
+    for path, kind in (("/3/01637037d6/page.html", TEXT_HTML), (FID + ".css", "text/css; charset=utf-8")):
         assert (await cluster.get(server, path))["Content-Type"] == kind
     assert (await cluster.get(server, FID + "?dl=true"))["Content-Disposition"] == "attachment"
 
 
 @pytest_twisted.ensureDeferred
+async def test_octets_are_no_type_where_a_name_tells_one(cluster: Any, server: Any) -> None:
+    octets = "application/octet-stream"
+    await cluster.put(server, FID, b"<p>", octets)
+    for path, kind in ((FID, octets), ("/3/01637037d6/page.html", TEXT_HTML), (FID + ".unknown", octets)):
+        for _ in range(2):  # the second one may be kept ready
+            assert (await cluster.get(server, path))["Content-Type"] == kind
+    await cluster.put(server, FID + "_1", b"<p>", octets, Content_Disposition='inline; filename="a.png"')
+    assert (await cluster.get(server, FID + "_1"))["Content-Type"] == "image/png"
+
+
+@pytest_twisted.ensureDeferred
+async def test_either_tag_names_a_file_that_is_stored_as_gzip(cluster: Any, server: Any) -> None:
+    told = (await cluster.post(server, FID, TEXT, "a.txt", "text/plain"))["ETag"]
+    packed = (await cluster.get(server, FID, Accept_Encoding="gzip"))["ETag"]
+    assert told != packed
+    for accepted in ("identity", "gzip"):
+        for tag in (told, packed):
+            for odd in ({}, {"X_Odd": "1"}):  # on both paths
+                held = await cluster.get(server, FID, Accept_Encoding=accepted, If_None_Match=tag, **odd)
+                assert (held.status, held["ETag"]) == (304, packed if accepted == "gzip" else told)
+                meant = await cluster.get(server, FID, Accept_Encoding=accepted, If_Match=tag, **odd)
+                assert meant.status == 200
+        part = await cluster.get(server, FID, Range="bytes=0-1", If_Range=packed)
+        assert part.status == 200, "a part of the plain form does not fit to the other"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_query_cannot_break_the_header(cluster: Any, server: Any) -> None:
     await cluster.put(server, FID, b"x", "a/b")
-    query = "response-content-type=text/x%0d%0aX-Evil:%20yes&response-cache-control=no-cache%0a%0ax"
+    query = "Response-Content-Type=text/x%0d%0aX-Evil:%20yes&response-cache-control=no-cache%0a%0ax"
     read = await cluster.get(server, f"{FID}?{query}")
     assert (read.body, read.get("X-Evil")) == (b"x", None)
     assert read["Cache-Control"] == "no-cachex"

@@ -5,10 +5,13 @@ import gzip
 import hashlib
 import json
 import os
+import time
 from typing import Any
 
 import pytest
 import pytest_twisted
+
+from weedtw.http.conditional import parse_date
 
 FID = "/3,01637037d6"
 OTHER_COOKIE = "/3,01637037d7"
@@ -65,7 +68,7 @@ async def test_a_name_in_a_header_of_a_put(cluster: Any, server: Any) -> None:
 @pytest_twisted.ensureDeferred
 async def test_long_names_are_cut_and_long_types_refused(cluster: Any, server: Any) -> None:
     answer = await cluster.post(server, FID, b"x", "é" * 200 + ".txt", "text/plain")
-    assert answer.json["name"] == "é" * 127
+    assert answer.json["name"] == "é" * 125 + ".txt"
     answer = await cluster.put(server, FID, b"y", "text/" + "x" * 300)
     assert (answer.status, "255" in answer.error) == (400, True)
     assert (await cluster.get(server, FID)).body == b"x"
@@ -187,9 +190,17 @@ async def test_a_digest_in_a_form(cluster: Any, server: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_time_of_0_is_none(cluster: Any, server: Any) -> None:
+    await cluster.put(server, FID + "?ts=0", b"x", "a/b")
+    now = parse_date((await cluster.get(server, FID))["Last-Modified"])
+    assert now is not None
+    assert abs(now - time.time()) < 600
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_extension_tells_the_type(cluster: Any, server: Any) -> None:
     for path, headers, kind in (
-        (".css", {}, "text/css"),
+        (".css", {}, "text/css; charset=utf-8"),
         (".css", {"Content_Disposition": 'inline; filename="a.png"'}, "image/png"),
         ("", {"Content_Disposition": 'inline; filename="a.png"'}, "image/png"),
         (".css", {"Content_Type": "a/b"}, "a/b"),

@@ -10,12 +10,13 @@ from weedtw.volume.mimes import essence, is_compressible, looks_like_text, type_
 class MimeTests(SynchronousTestCase):
     def test_types_do_not_depend_on_the_host(self) -> None:
         for name, kind in {
-            "a.css": "text/css",
+            "a.css": "text/css; charset=utf-8",
             "A.PNG": "image/png",
             "b.jpeg": "image/jpeg",
-            "c.js": "text/javascript",
+            "c.js": "text/javascript; charset=utf-8",
             "d.webp": "image/webp",
-            "page.html": "text/html",
+            "page.html": "text/html; charset=utf-8",
+            "bill.docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
             "x.tar.gz": "application/gzip",
             "noextension": "",
             "": "",

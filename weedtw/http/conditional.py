@@ -30,6 +30,7 @@ class Validators:
 
     etag: str | None  # with its quotes, and W/ before them if it is weak
     last_modified: int | None
+    other_etag: str | None = None  # of the same state in another encoding: who read or wrote that knows this state
 
 
 @attrs.frozen
@@ -110,12 +111,13 @@ def _matches(field: str, current: Validators | None, *, weakly: bool) -> bool:
         return False
     own = _TAG.fullmatch(current.etag)
     assert own is not None, f"{current.etag!r} is not an entity tag"
+    names = {own[2], current.other_etag}
     at = _after_separator(field, 0)
     while at < len(field):
         tag = _TAG.match(field, at)
         if tag is None:
             return False
-        if tag[2] == own[2] and (weakly or not (tag[1] or own[1])):
+        if tag[2] in names and (weakly or not (tag[1] or own[1])):
             return True
         at = _after_separator(field, tag.end())
     return False

@@ -6,6 +6,7 @@ from urllib.parse import quote, unquote_to_bytes
 import attrs
 
 NAME_LIMIT = 255  # bytes of UTF-8 in a file name: what a needle can hold
+_MOST_EXTENSION = 16  # bytes of an extension that outlives a name that is too long
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _PARAMETER = re.compile(
@@ -64,9 +65,18 @@ def _parameters(text: str, at: int) -> dict[str, str] | None:
 
 
 def clean_name(text: str) -> str:
-    """The last part of a path, without control characters and within NAME_LIMIT bytes; "" for `.` and `..`."""
+    """The last part of a path, without control characters and within NAME_LIMIT bytes; "" for `.` and `..`.
+
+    What is too long loses the end of its stem: its extension tells what it is.
+    """
     name = _CONTROL.sub("", text.replace("\\", "/").rpartition("/")[2])
-    name = name.encode("utf-8", "replace")[:NAME_LIMIT].decode("utf-8", "ignore")
+    whole = name.encode("utf-8", "replace")
+    if len(whole) > NAME_LIMIT:
+        stem, dot, extension = whole.rpartition(b".")
+        kept = dot + extension if stem and len(extension) <= _MOST_EXTENSION else b""
+        name = (whole[: NAME_LIMIT - len(kept)] + kept).decode("utf-8", "ignore")
+    else:
+        name = whole.decode()
     return "" if name in (".", "..") else name
 
 

@@ -32,6 +32,32 @@ _ADDED = {  # what Python's own table lacks, or has changed between its versions
     ".m4a": "audio/mp4",
     ".mkv": "video/x-matroska",
     ".log": "text/plain",
+    ".ini": "text/plain",
+    ".conf": "text/plain",
+    ".ics": "text/calendar",
+    ".go": "text/x-go",
+    ".java": "text/x-java",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".odt": "application/vnd.oasis.opendocument.text",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".odp": "application/vnd.oasis.opendocument.presentation",
+    ".epub": "application/epub+zip",
+    ".rtf": "application/rtf",
+    ".sql": "application/sql",
+    ".geojson": "application/geo+json",
+    ".jar": "application/java-archive",
+    ".apk": "application/vnd.android.package-archive",
+    ".rar": "application/vnd.rar",
+    ".tgz": "application/gzip",
+    ".iso": "application/x-iso9660-image",
+    ".psd": "image/vnd.adobe.photoshop",
+    ".heic": "image/heic",
+    ".jxl": "image/jxl",
+    ".wav": "audio/wav",
+    ".m4v": "video/x-m4v",
+    ".ts": "video/mp2t",
     ".ico": "image/x-icon",
 }
 
@@ -53,8 +79,9 @@ def essence(mime: str) -> str:
 
 
 def type_of_name(name: str) -> str:
-    """The media type that a file name's extension stands for; "" when it is unknown."""
-    return _BY_EXTENSION.get(os.path.splitext(name)[1].lower(), "")
+    """The media type that a file name's extension stands for; "" when it is unknown.  Texts are taken for UTF-8."""
+    kind = _BY_EXTENSION.get(os.path.splitext(name)[1].lower(), "")
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
 
 
 def is_compressible(mime: str, data: bytes | memoryview) -> bool:

@@ -29,6 +29,7 @@ from weedtw.volume.record import Opened
 UNPACKED_AT_ONCE = 4 << 20  # bytes of content that are unpacked into memory; more are unpacked on the way out
 UNPACKED_ON_THE_SPOT = 64 * 1024  # bytes of content that are unpacked without a thread
 LARGEST_PICTURE = 64 << 20  # bytes of a picture that is read to be reshaped
+_GZIP = "-gzip"  # at the end of the tag of the gzip form
 
 Reshaper = Callable[[bytes, str, Shape], bytes | None]
 
@@ -93,11 +94,12 @@ class Representer:
         if needle.is_manifest and query.flag("cm", True):
             assert self.chunks is not None
             manifest = await read_manifest(await self.identity(opened), self.run)
-        name = clean_name(url_name or _text(needle.name) or (manifest.name if manifest is not None else ""))
+        name = clean_name(url_name or (manifest.name if manifest is not None else "") or _text(needle.name))
         said = manifest.mime if manifest is not None else _text(needle.mime)
         said = said if len(said) <= MAX_MIME_SIZE else ""  # a manifest may say anything
         named = mimes.type_of_name(name) or mimes.type_of_name(f"x{url_extension}")
-        mime = said or named or mimes.OCTET_STREAM
+        says_nothing = mimes.essence(said) in {"", mimes.OCTET_STREAM}  # what libraries send that know no type
+        mime = (named if says_nothing else said) or said or mimes.OCTET_STREAM
         tag = etag(needle.checksum)
         plain = Representation(
             content=InMemory(b""),
@@ -113,7 +115,7 @@ class Representer:
             assert self.chunks is not None
             plain = attrs.evolve(plain, content=ChunkedContent(manifest, self.chunks))
         elif needle.is_gzipped and shape is None and not wants_range and accepts_gzip(accept):
-            return attrs.evolve(plain, content=opened.stored, etag=f'"{tag}-gzip"', is_gzip=True)
+            return attrs.evolve(plain, content=opened.stored, etag=f'"{tag}{_GZIP}"', is_gzip=True)
         else:
             plain = attrs.evolve(plain, content=await self.identity(opened))
         return plain if shape is None else await self._reshaped(plain, tag, shape)
@@ -131,6 +133,12 @@ class Representer:
         if shaped is None:
             return plain
         return attrs.evolve(plain, content=InMemory(shaped), etag=f'"{tag}-{shape.tag}"', varies=False)
+
+
+def other_form(etag: str) -> str:
+    """The tag that the same file has for a reader who takes gzip, of that for one who does not; and back."""
+    tag = etag[:-1]
+    return f'{tag.removesuffix(_GZIP)}"' if tag.endswith(_GZIP) else f'{tag}{_GZIP}"'
 
 
 def _unpacked(packed: bytes | memoryview, most: int) -> bytes | None:

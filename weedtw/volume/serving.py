@@ -18,7 +18,7 @@ from weedtw.http.requests import Params, Request
 from weedtw.http.spool import Budget
 from weedtw.http.stream import send_pieces
 from weedtw.volume.contents import Content, Inflated, InMemory
-from weedtw.volume.represent import Representation
+from weedtw.volume.represent import Representation, other_form
 from weedtw.volume.upload import unpack_pairs
 
 LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
@@ -77,7 +77,7 @@ class Server:
         """Answer with `shown`; raises PreconditionFailed, RangeNotSatisfiable, and what reading raises."""
         modified = modified if modified and 0 < modified <= LAST_DATE else None
         conditions = Conditions.of(request.header)
-        validators = Validators(shown.etag, modified)
+        validators = Validators(shown.etag, modified, other_form(shown.etag))
         verdict = evaluate(conditions, request.method.decode("ascii"), validators)
         if verdict is Verdict.FAILED:
             raise PreconditionFailed
@@ -206,9 +206,10 @@ def describing_headers(shown: Representation, query: Params, pairs: bytes) -> He
     kind = "attachment" if query.flag("dl") else "inline"
     if shown.name or kind == "attachment":
         headers.append(("Content-Disposition", render_disposition(kind, shown.name)))
-    for parameter, name in _OVERRIDES.items():
-        if query.text(parameter):
-            headers.append((name, _line(query.text(parameter))))
+    for parameter, value in query.values.items():
+        name = _OVERRIDES.get(parameter.lower(), "")
+        if name and value:
+            headers.append((name, _line(value)))
     return headers
 
 

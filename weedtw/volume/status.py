@@ -3,6 +3,7 @@
 All of it looks at disks or waits for locks of volumes, so call it from a thread.
 """
 
+import os
 from typing import Any
 
 from weedtw import PRODUCT
@@ -48,7 +49,7 @@ def _disk_value(location: DiskLocation) -> dict[str, Any]:
         space, error = FolderSpace(location.folder, 0, 0, 0), failure.reason
     total = space.total or 1
     value: dict[str, Any] = {
-        "dir": space.folder,
+        "dir": os.path.abspath(space.folder),
         "all": space.total,
         "used": space.used,
         "free": space.free,

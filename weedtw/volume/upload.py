@@ -80,12 +80,18 @@ def read_offer(request: Request, query: Params) -> Offer:
         is_replica=is_replica,
         fsync=query.flag("fsync"),
         ttl=Ttl.parse(query.text("ttl")) or None,
-        modified=query.integer("ts", 0, most=MAX_LAST_MODIFIED) if query.text("ts") else None,
+        modified=_modified(query, is_replica),
         time_given=query.flag("tsGiven", True),
         pairs=pack_pairs(request.requestHeaders.getAllRawHeaders()),
         md5=(request.header("Content-MD5") or "").strip() or offer.md5,
         write_id=query.text("write"),
     )
+
+
+def _modified(query: Params, is_replica: bool) -> int | None:
+    """The time that the client gives; 0 is what libraries send that have none, but another copy's word counts."""
+    seconds = query.integer("ts", 0, most=MAX_LAST_MODIFIED) if query.text("ts") else None
+    return seconds if is_replica else seconds or None
 
 
 def offer_of_form(body: memoryview, kind: str, is_manifest: bool) -> Offer:
