@@ -416,6 +416,10 @@ class BadManifest(WeedError):
         return f"the stored chunk manifest cannot be used: {self.reason}"
 
 
+class NotManifest(BadManifest):
+    """A file that was stored as a chunk manifest (`cm=true`) has not even the form of one; it is read as it is."""
+
+
 class AnswerTooLarge(TooLarge):
     """An answer is longer than the caller wants to hold in memory; stream it instead."""
 

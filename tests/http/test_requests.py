@@ -123,6 +123,13 @@ class App:
 
 json_errors(App.app)
 FORM = "application/x-www-form-urlencoded"
+PARTS = "multipart/form-data; boundary=sep"
+
+
+def parts(*fields: tuple[str, str], end: str = "\r\n") -> bytes:
+    """A multipart form of (what follows `form-data; name=`, value)."""
+    lines = [f"--sep{end}Content-Disposition: form-data; name={name}{end}{end}{value}{end}" for name, value in fields]
+    return "".join([*lines, f"--sep--{end}"]).encode()
 
 
 class RequestTestCase(SynchronousTestCase):
@@ -141,6 +148,35 @@ class FormTests(RequestTestCase):
             answer = self.ask("/form?a=url&c=d", b"a=form&b=%C3%A4", kind)
             self.assertEqual(answer.json, {"a": "form", "b": "ä", "c": "d"})
 
+    def test_the_url_comes_before_a_form_in_parts(self) -> None:
+        for end in ("\r\n", "\n"):
+            body = parts(("a", "form"), ('"b"', "\u00e4 & c=x"), ("b", "second"), ("e", ""), end=end)
+            for kind in (PARTS, PARTS.replace("multipart/form-data", "Multipart/Form-Data")):
+                answer = self.ask("/form?a=url&c=d", body, kind)
+                self.assertEqual(answer.json, {"a": "url", "b": "\u00e4 & c=x", "c": "d", "e": ""})
+
+    def test_a_file_in_a_form_is_no_parameter(self) -> None:
+        answer = self.ask("/form", parts(('a; filename="b.txt"', "file"), ("c", "d")), PARTS)
+        self.assertEqual(answer.json, {"c": "d"})
+        self.assertEqual(self.ask("/url?a=b", parts(("a", "form"), ("c", "d")), PARTS).json, {"a": "b"})
+        self.assertEqual(self.ask("/url?a=b", b"no form", PARTS).json, {"a": "b"})
+
+    def test_a_malformed_form_is_refused(self) -> None:
+        body = parts(("a", "b"))
+        for bad, kind in (
+            (body[:-6], PARTS),
+            (b"a=b", PARTS),
+            (body, "multipart/form-data"),
+            (body.replace(b"\r\nb", b"\r\n\xff"), PARTS),
+            (parts(*[(f"a{number}", "") for number in range(FIELD_LIMIT + 1)]), PARTS),
+        ):
+            answer = self.ask("/form?a=b", bad, kind)
+            self.assertEqual((answer.status, bool(answer.json["error"])), (400, True), bad)
+
+    def test_an_empty_body_is_no_form(self) -> None:
+        for kind in (FORM, PARTS, "multipart/form-data"):
+            self.assertEqual(self.ask("/form?a=b", b"", kind).json, {"a": "b"})
+
     def test_a_file_is_no_form(self) -> None:
         self.assertEqual(self.ask("/url?a=b", b"a=form").json, {"a": "b"})
         for kind in ("text/plain", "application/octet-stream", ""):
@@ -149,6 +185,7 @@ class FormTests(RequestTestCase):
     def test_a_form_has_a_limit(self) -> None:
         answer = self.ask("/form", b"a=" + b"x" * FORM_LIMIT)
         self.assertEqual(answer.status, 413)
+        self.assertEqual(self.ask("/form", parts(("a", "x" * FORM_LIMIT)), PARTS).status, 413)
         self.assertEqual(self.ask("/form", b"\xff=\xff").status, 400)
 
 

@@ -143,6 +143,10 @@ class HttpChannel(HTTPChannel):
         self.phase = Phase.CLOSED
         self.transport.abortConnection()
 
+    def break_off(self) -> None:
+        """Send what was written of an answer that gets no longer, and close."""
+        self._close()
+
     # ------------------------------------------------------------- from bytes to requests
 
     def _advance(self, first: Callable[[], bool] | None = None) -> None:

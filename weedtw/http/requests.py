@@ -1,7 +1,7 @@
 """One request: what Klein gets, how its body is held, and how its parameters are read.
 
-`query(request)` reads the parameters of the URL.  `params(request)` adds those of an url-encoded form, for
-endpoints of the master only: a file's body is never taken for a form.
+`query(request)` reads the parameters of the URL.  `params(request)` adds those of a form in the body, for endpoints
+that take no files: a file's body is never taken for a form.
 """
 
 from typing import TYPE_CHECKING
@@ -16,13 +16,14 @@ from twisted.web import server
 
 from weedtw import __version__
 from weedtw.errors import BadMessage, BadRequest, PathNotFound, WeedError
+from weedtw.http.multipart import form_fields
 from weedtw.http.spool import Spool
 
 if TYPE_CHECKING:
     from weedtw.http.http11 import HttpChannel
 
 SERVER = f"weedtw/{__version__}".encode()
-FORM_LIMIT = 64 * 1024  # bytes of an url-encoded form
+FORM_LIMIT = 64 * 1024  # bytes of a form with parameters
 FIELD_LIMIT = 200  # parameters in a query or form
 
 
@@ -163,6 +164,26 @@ class Request(server.Request):
             self.is_gone = True
             self.channel.abort()
 
+    def break_off(self, error: WeedError) -> None:
+        """End an answer that cannot be finished, so that the client gets what was made of it, and no more.
+
+        It sees from the length that this is not the whole; where none was announced the connection is cut.
+        """
+        if self.is_gone:
+            return
+        self.log.warn(
+            "{method} {uri} is broken off after {given} bytes: {reason}",
+            method=self.method,
+            uri=self.uri,
+            given=self._given,
+            reason=str(error),
+        )
+        if self._announced is None or self._given >= self._announced:
+            self.abort()
+        else:
+            self.is_gone = True
+            self.channel.break_off()
+
     def connectionLost(self, reason: Failure) -> None:
         """The client has gone; whoever waits on `notifyFinish` is told."""
         self.is_gone = True
@@ -202,6 +223,8 @@ def _segments(path: bytes) -> list[bytes]:
 
 # ------------------------------------------------------------------ parameters
 
+_URL_ENCODED = "application/x-www-form-urlencoded"
+_FORMS = frozenset({_URL_ENCODED, "multipart/form-data"})
 _TRUE = frozenset({"true", "1", "yes", "y", "on", "t"})
 _FALSE = frozenset({"false", "0", "no", "n", "off", "f", ""})
 
@@ -290,14 +313,24 @@ def query(request: Request) -> Params:
 
 
 def params(request: Request) -> Params:
-    """The parameters of an url-encoded form, then those of the URL.  For endpoints that take no files."""
+    """The parameters of the URL and of a form in the body.  For endpoints that take no files.
+
+    As with SeaweedFS, an url-encoded form wins over the URL, and the URL over multipart/form-data.
+    """
     in_url = _text(request.uri.partition(b"?")[2])
-    kind = (request.header("Content-Type") or "").partition(";")[0].strip().lower()
-    if kind != "application/x-www-form-urlencoded":
+    content_type = request.header("Content-Type") or ""
+    kind = content_type.partition(";")[0].strip().lower()
+    size = request.content.size
+    if kind not in _FORMS or not size:
         return parse_params(in_url)
-    if request.content.size > FORM_LIMIT:
-        raise BadMessage(f"a form of {request.content.size} bytes is over the limit of {FORM_LIMIT}", 413)
-    return parse_params(_text(bytes(request.body)), in_url)
+    if size > FORM_LIMIT:
+        raise BadMessage(f"a form of {size} bytes is over the limit of {FORM_LIMIT}", 413)
+    if kind == _URL_ENCODED:
+        return parse_params(_text(bytes(request.body)), in_url)
+    fields = form_fields(request.body, content_type)
+    if len(fields) > FIELD_LIMIT:
+        raise BadRequest(f"more than {FIELD_LIMIT} parameters")
+    return Params(dict(reversed(fields)) | parse_params(in_url).values)  # reversed: the first of each name counts
 
 
 def _text(encoded: bytes) -> str:

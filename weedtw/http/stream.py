@@ -14,10 +14,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from weedtw.errors import WeedError
 from weedtw.http.outflow import TURN
 from weedtw.http.requests import Request
 
 PIECE = 64 * 1024  # bytes written at once
+_MOST = 256 * 1024  # bytes of a piece that are handed over at once: TLS takes all of them, however slow the client
 
 
 @implementer(IPushProducer)
@@ -56,7 +58,7 @@ class Pace:
             if self._turn >= TURN:
                 self._request.channel.yield_turn()
                 await self._room()
-            sent = self._request.write_some(rest)
+            sent = self._request.write_some(rest[:_MOST])
             self._turn += sent
             rest = rest[sent:]
 
@@ -88,18 +90,28 @@ async def paced(request: Request) -> AsyncIterator[Pace]:
 
 
 async def send_pieces(
-    request: Request, pieces: AsyncGenerator[bytes | memoryview, None], first: bytes | memoryview = b""
+    request: Request,
+    pieces: AsyncGenerator[bytes | memoryview, None],
+    first: bytes | memoryview = b"",
+    *,
+    gently: bool = False,
 ) -> None:
     """Write pieces as they are made, at the client's pace; at most one is held while it is slow.
 
     `first` is one that was made already.
 
-    Raises what making the pieces raises.  The generator is closed in every case.
+    Raises what making the pieces raises; if that is a WeedError, `gently` has the client get what was sent before,
+    where otherwise the endpoint cuts the connection.  The generator is closed in every case.
     """
-    async with aclosing(pieces), paced(request) as pace:
-        await pace.send(first)
-        async for piece in pieces:
-            await pace.send(piece)
+    try:
+        async with aclosing(pieces), paced(request) as pace:
+            await pace.send(first)
+            async for piece in pieces:
+                await pace.send(piece)
+    except WeedError as error:
+        if gently:
+            request.break_off(error)
+        raise
 
 
 async def send(request: Request, buffers: Iterable[bytes | memoryview]) -> None:

@@ -7,15 +7,26 @@ is told to the client without the addresses of servers; the log has them.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from http import HTTPStatus
 from typing import Protocol
 
 import attrs
 from twisted.logger import Logger
 
-from weedtw.errors import BadManifest, NotFound, PeerError, Unavailable, VolumeNotFound, WeedError
+from weedtw.errors import (
+    BadManifest,
+    Damaged,
+    NotFound,
+    NotManifest,
+    PeerError,
+    Unavailable,
+    VolumeNotFound,
+    WeedError,
+)
 from weedtw.formats.fileid import FileId
 from weedtw.http.agent import PeerAgent, PeerResponse
 from weedtw.http.tokens import Tokens
+from weedtw.raft.complaints import Complaints
 from weedtw.storage.volume import Volume
 from weedtw.volume.contents import Content, Run, gather
 from weedtw.volume.locations import Locations
@@ -47,9 +58,25 @@ class Chunks:
     locations: Locations
     identity: Callable[[Opened], Awaitable[Content]]
     tokens: Tokens
+    complaints: Complaints
+
+    async def manifest_of(self, opened: Opened) -> Manifest | None:
+        """The manifest that a file consists of; None, and a word in the log, when it has not the form of one.
+
+        Raises as `read_manifest`.
+        """
+        try:
+            return await read_manifest(await self.identity(opened), self.run)
+        except NotManifest as error:
+            what = f"stored as a chunk manifest (cm=true), but read as it is: {error.reason}"
+            self.complaints.complain(f"file {opened.file_id}", what)
+            return None
 
     async def pieces(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
-        """The bytes of the span; raises BadManifest when the chunk is not what the manifest says, Unavailable."""
+        """The bytes of the span; raises Unavailable, and BadManifest and Damaged, which name the chunk.
+
+        BadManifest says that the chunk is not what the manifest says, or is damaged elsewhere.
+        """
         file_id = span.chunk.file_id
         try:
             source = await self._open(span)
@@ -57,10 +84,16 @@ class Chunks:
                 async for piece in source:
                     yield piece
         except NotFound as error:
-            self.log.warn("chunk {fid} is missing: {reason}", fid=str(file_id), reason=str(error))
+            reason = str(error.__cause__ or error)  # the answer of a server, if it is not this one
+            self.log.warn("chunk {fid} is missing: {reason}", fid=str(file_id), reason=reason)
             raise BadManifest(f"chunk {file_id} is missing") from error
+        except Damaged as error:
+            self.log.warn("chunk {fid} is damaged here: {reason}", fid=str(file_id), reason=str(error))
+            raise Damaged(f"chunk {file_id}", error.reason) from error
         except PeerError as error:
             self.log.warn("chunk {fid} cannot be read: {reason}", fid=str(file_id), reason=str(error))
+            if error.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise BadManifest(f"chunk {file_id} is damaged") from error
             raise Unavailable(f"chunk {file_id} cannot be read now") from error
 
     async def _open(self, span: Span) -> AsyncGenerator[bytes | memoryview, None]:
@@ -139,7 +172,7 @@ class Chunks:
 
 
 async def read_manifest(content: Content, run: Run) -> Manifest:
-    """The manifest that a file consists of; raises BadManifest, TooLarge, and what reading raises."""
+    """The manifest that a file consists of; raises NotManifest, BadManifest, TooLarge, and what reading raises."""
     text = await gather(content, MAX_MANIFEST)
     if len(text) <= _PARSED_ON_THE_SPOT:
         return Manifest.parse(text)

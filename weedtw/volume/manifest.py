@@ -5,6 +5,9 @@
 
 `size` and the chunks' `offset` and `size` are bytes of content.  The chunks, in any order, must cover the
 whole without gaps or overlaps; only then can a range be cut out of it without looking at every chunk.
+
+As for SeaweedFS, null stands for what is left out, a text that is not UTF-8 has replacement characters in it, and
+what has not this form is no manifest: NotManifest, rather than one that is wrong.
 """
 
 import json
@@ -15,7 +18,7 @@ from typing import Any, Self
 
 import attrs
 
-from weedtw.errors import BadFileId, BadManifest
+from weedtw.errors import BadFileId, BadManifest, NotManifest
 from weedtw.formats.fileid import FileId
 
 MAX_MANIFEST = 32 * 1024 * 1024  # bytes of JSON: half a million chunks
@@ -61,21 +64,23 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes | memoryview) -> Self:
-        """Read a manifest; raises BadManifest."""
+        """Read a manifest; raises NotManifest and BadManifest."""
         if len(text) > MAX_MANIFEST:
             raise BadManifest(f"{len(text)} bytes are too many")
         try:
-            parsed = json.loads(bytes(text))
+            parsed = json.loads(bytes(text).decode("utf-8", "replace"))
         except (ValueError, RecursionError):
-            raise BadManifest("it is not JSON") from None
+            raise NotManifest("it is not JSON") from None
+        if parsed is None:
+            parsed = {}
         if not isinstance(parsed, dict):
-            raise BadManifest("it is not a JSON object")
+            raise NotManifest("it is not a JSON object")
         listed = [] if parsed.get("chunks") is None else parsed["chunks"]
         if not isinstance(listed, list):
-            raise BadManifest("its chunks are not a list")
+            raise NotManifest("its chunks are not a list")
         chunks = sorted((_chunk(entry) for entry in listed), key=lambda chunk: (chunk.offset, chunk.end))
         end = _end_of(chunks)
-        size = _count(parsed, "size") if parsed.get("size") else end
+        size = _count(parsed, "size") or end
         if size != end:
             raise BadManifest(f"it is to have {size} bytes, its chunks end at {end}")
         return cls(name=_text(parsed, "name"), mime=_text(parsed, "mime"), size=size, chunks=tuple(chunks))
@@ -103,7 +108,7 @@ def _end_of(chunks: list[Chunk]) -> int:
 
 def _chunk(entry: Any) -> Chunk:
     if not isinstance(entry, dict):
-        raise BadManifest("a chunk is not a JSON object")
+        raise NotManifest("a chunk is not a JSON object")
     try:
         file_id = FileId.parse(_text(entry, "fid"))
     except BadFileId as error:
@@ -112,14 +117,20 @@ def _chunk(entry: Any) -> Chunk:
 
 
 def _count(entry: Mapping[str, Any], key: str) -> int:
-    value = entry.get(key, 0)
-    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
-        raise BadManifest(f"{key} is {value!r:.40}, not a count of bytes")
+    value = entry.get(key)
+    if value is None:
+        return 0
+    if type(value) is not int or not -_MAX_SIZE <= value <= _MAX_SIZE:
+        raise NotManifest(f"{key} is {value!r:.40}, not a count of bytes")
+    if value < 0:
+        raise BadManifest(f"{key} is {value}, not a count of bytes")
     return value
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
-    value = entry.get(key, "")
+    value = entry.get(key)
+    if value is None:
+        return ""
     if not isinstance(value, str):
-        raise BadManifest(f"{key} is {value!r:.40}, not a text")
+        raise NotManifest(f"{key} is {value!r:.40}, not a text")
     return value

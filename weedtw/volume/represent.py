@@ -19,7 +19,7 @@ from weedtw.http.accept import accepts_gzip
 from weedtw.http.disposition import clean_name
 from weedtw.http.requests import Params
 from weedtw.volume import mimes
-from weedtw.volume.chunks import ChunkedContent, Chunks, read_manifest
+from weedtw.volume.chunks import ChunkedContent, Chunks
 from weedtw.volume.compression import NotGzip, unpack
 from weedtw.volume.contents import Content, Inflated, InMemory, Run, gather, measure
 from weedtw.volume.images import Shape, is_picture, wanted_shape
@@ -93,7 +93,7 @@ class Representer:
         manifest: Manifest | None = None
         if needle.is_manifest and query.flag("cm", True):
             assert self.chunks is not None
-            manifest = await read_manifest(await self.identity(opened), self.run)
+            manifest = await self.chunks.manifest_of(opened)
         name = clean_name(url_name or (manifest.name if manifest is not None else "") or _text(needle.name))
         said = manifest.mime if manifest is not None else _text(needle.mime)
         said = said if len(said) <= MAX_MIME_SIZE else ""  # a manifest may say anything

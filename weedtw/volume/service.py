@@ -38,6 +38,7 @@ from weedtw.http.spool import Budget
 from weedtw.http.tokens import Tokens
 from weedtw.http.traffic import Traffic
 from weedtw.http.ways import connector
+from weedtw.raft.complaints import Complaints
 from weedtw.storage.location import DiskLocation
 from weedtw.storage.report import VolumeStat
 from weedtw.storage.store import ChangeKind, Store
@@ -202,7 +203,16 @@ class VolumeService(Service):
         heartbeats = self.heartbeats = self._make_heartbeats()
         locations = Locations(self.peers, lambda: heartbeats.masters, self.reactor)
         representer = Representer(run, limit, _reshaper())
-        chunks = Chunks(self.address, self.store, run, self.peers, locations, representer.identity, self.tokens)
+        chunks = Chunks(
+            self.address,
+            self.store,
+            run,
+            self.peers,
+            locations,
+            representer.identity,
+            self.tokens,
+            Complaints(self.reactor),
+        )
         representer.chunks = chunks
         replicator = Replicator(self.address, self.copies, locations)
         needles = Needles(

@@ -1,7 +1,8 @@
 """Answering a GET or HEAD with a representation: preconditions, ranges, headers, and the bytes at the client's pace.
 
 Nothing is said to the client before the first piece of the answer is there, so that what goes wrong until then is an
-error answer; what goes wrong later cuts the connection.
+error answer; what goes wrong later cuts the connection.  Of a file in chunks any chunk may be missing: an answer that
+is small is there as a whole before anything is said, a larger one breaks off behind what could be read.
 """
 
 import secrets
@@ -17,6 +18,7 @@ from weedtw.http.ranges import ByteRange, Layout, byteranges, parse_ranges
 from weedtw.http.requests import Params, Request
 from weedtw.http.spool import Budget
 from weedtw.http.stream import send_pieces
+from weedtw.volume.chunks import ChunkedContent
 from weedtw.volume.contents import Content, Inflated, InMemory
 from weedtw.volume.represent import Representation, other_form
 from weedtw.volume.upload import unpack_pairs
@@ -24,6 +26,8 @@ from weedtw.volume.upload import unpack_pairs
 LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
 _MOST_RESTARTS = 4  # ranges of a gzip stream that is unpacked from its start for each
 _AT_ONCE = 256 * 1024  # bytes of an answer in memory that are handed over in one piece
+AHEAD = 1 << 20  # bytes of an answer from chunks that is read as a whole first: what one piece of a far chunk takes
+ALL_AHEAD = 64 << 20  # bytes of all such answers under way, so that clients that stall cannot fill the memory
 _OVERRIDES = {
     "response-cache-control": "Cache-Control",
     "response-content-disposition": "Content-Disposition",
@@ -61,9 +65,10 @@ Headers = list[tuple[str, str]]
 
 @attrs.frozen(eq=False)
 class Server:
-    """Sends representations; `downloads` counts the bytes of the answers under way."""
+    """Sends representations; `downloads` counts the bytes of the answers under way, `ahead` those read ahead."""
 
     downloads: Budget
+    ahead: Budget = attrs.field(factory=lambda: Budget(ALL_AHEAD))
 
     async def serve(
         self,
@@ -127,17 +132,20 @@ class Server:
             return b""
         if not self.downloads.take(length):
             raise Unavailable("the server sends as many bytes as it may at once; try again")
+        is_chunked = isinstance(content, ChunkedContent)
+        ahead = length if is_chunked and length <= AHEAD and self.ahead.take(length) else 0
         try:
             if isinstance(content, InMemory) and length <= _AT_ONCE:
                 view = memoryview(content.data)
                 _begin(request, status, headers)
                 return b"".join([p for head, part in parts for p in (head, view[part.start : part.stop])] + [tail])
             async with aclosing(_sequence(parts, tail, content)) as pieces:
-                first = await _first(pieces)
+                first = await (_all(pieces) if ahead else _first(pieces))
                 _begin(request, status, headers)
                 request.write(b"")
-                await send_pieces(request, pieces, first)
+                await send_pieces(request, pieces, first, gently=is_chunked)
         finally:
+            self.ahead.give(ahead)
             self.downloads.give(length)
         return None
 
@@ -164,6 +172,14 @@ async def _first(pieces: AsyncGenerator[bytes | memoryview, None]) -> bytes | me
         return await anext(pieces)
     except StopAsyncIteration:
         return b""
+
+
+async def _all(pieces: AsyncGenerator[bytes | memoryview, None]) -> memoryview:
+    """All the pieces as one."""
+    whole = bytearray()
+    async for piece in pieces:
+        whole += piece
+    return memoryview(whole)
 
 
 def _begin(request: Request, status: int, headers: Headers) -> None:
