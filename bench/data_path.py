@@ -56,9 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="weedtw-bench-", dir=options.folder) as folder:
         running: list[Running] = []
         try:
-            running = [system.start(os.path.join(folder, system.name)) for system in systems]
-            for each in running:
-                prepare(each, cases)
+            for system in systems:  # one by one: if the second does not start, the first is to be stopped
+                running.append(system.start(os.path.join(folder, system.name)))
+                prepare(running[-1], cases)
             results = _measure_all(running, cases, options.rounds, options.seconds)
         finally:
             for each in running:
