@@ -272,3 +272,12 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         await made.stop(server)
     await made.agent.close()
     await master.stop()
+
+
+@pytest_twisted.async_yield_fixture
+async def servers(cluster: Cluster) -> AsyncIterator[list[VolumeService]]:
+    """Two of them: volume 3 is on the first, volume 4 on the second."""
+    made = await cluster.start(2)
+    await cluster.volume(3, [made[0]])
+    await cluster.volume(4, [made[1]])
+    yield made

@@ -17,15 +17,6 @@ FID = "/3,10637037d6"
 ONE, TWO, THREE = "3,01637037d6", "4,02637037d6", "3,03637037d6"
 
 
-@pytest_twisted.async_yield_fixture
-async def servers(cluster: Any) -> Any:
-    """Volume 3 is on the first, volume 4 on the second."""
-    made = await cluster.start(2)
-    await cluster.volume(3, [made[0]])
-    await cluster.volume(4, [made[1]])
-    yield made
-
-
 async def store(cluster: Any, server: Any, *chunks: tuple[str, bytes], path: str = FID, **more: Any) -> Any:
     """Store chunks and a manifest of them."""
     listed, at = [], 0
