@@ -30,7 +30,7 @@ class Validators:
 
     etag: str | None  # with its quotes, and W/ before them if it is weak
     last_modified: int | None
-    other_etag: str | None = None  # of the same state in another encoding: who read or wrote that knows this state
+    other_etag: str | None = None  # of the same state in a form that whoever asks can use as well
 
 
 @attrs.frozen

@@ -177,7 +177,7 @@ class Hot:
             return 0, None, b""
         length = _LENGTH.search(block, max(0, block.find(_LENGTH_LINE)))
         if length is None:
-            seen = 0, _meaning(block), b""
+            seen = 0, _meaning(block, is_sized=False), b""
         else:
             seen = int(length[0]), *self._of_sized(block, *length.span())
         if len(self._seen) >= _MOST_MEANINGS:
@@ -205,13 +205,18 @@ class Hot:
         if key not in self._sized:
             if len(self._sized) >= _MOST_MEANINGS:
                 self._sized.clear()
-            self._sized[key] = _meaning(whole)
+            self._sized[key] = _meaning(whole, is_sized=True)
         return self._sized[key], boundary
 
 
-def _meaning(block: bytes) -> Meaning | None:
-    """What a block of header lines says; None when a request with it is not hot."""
+def _meaning(block: bytes, *, is_sized: bool) -> Meaning | None:
+    """What a block of header lines says; None when a request with it is not hot.
+
+    So it is when it has a length that `_LENGTH` did not find, written in another way: its body would be taken for the
+    next request.
+    """
     try:
-        return Meaning.of(parse_head(_LINE + block))
+        head = parse_head(_LINE + block)
     except BadMessage:
         return None  # the channel says what is wrong
+    return Meaning.of(head) if is_sized or not head.body_length else None

@@ -25,7 +25,7 @@ from weedtw.volume.contents import OnDisk, Run
 from weedtw.volume.outflow import RecordFlow
 from weedtw.volume.ready import Kept, Ready
 from weedtw.volume.record import STREAM_FROM, Opened, open_cached, open_large_cached
-from weedtw.volume.represent import Representer, other_form
+from weedtw.volume.represent import Representer, plain_tag
 from weedtw.volume.serving import LAST_DATE, Server, common_headers, describing_headers
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class HotReads:
             if_none_match=fields.get(b"if-none-match"), if_modified_since=fields.get(b"if-modified-since")
         )
         etag = tag.decode()
-        validators = Validators(etag, int.from_bytes(known[-_TIME:]), other_form(etag))
+        validators = Validators(etag, int.from_bytes(known[-_TIME:]), plain_tag(etag))
         verdict = evaluate(conditions, "GET" if with_body else "HEAD", validators)
         status, about = b"200 OK", template.before_length
         if verdict is Verdict.NOT_MODIFIED:

@@ -106,7 +106,7 @@ class Representer:
             etag=f'"{tag}"',
             mime=mime,
             name=name,
-            is_guess=not said,
+            is_guess=says_nothing,
             varies=needle.is_gzipped and manifest is None,
             is_chunked=manifest is not None,
         )
@@ -135,10 +135,12 @@ class Representer:
         return attrs.evolve(plain, content=InMemory(shaped), etag=f'"{tag}-{shape.tag}"', varies=False)
 
 
-def other_form(etag: str) -> str:
-    """The tag that the same file has for a reader who takes gzip, of that for one who does not; and back."""
-    tag = etag[:-1]
-    return f'{tag.removesuffix(_GZIP)}"' if tag.endswith(_GZIP) else f'{tag}{_GZIP}"'
+def plain_tag(etag: str) -> str | None:
+    """The tag of the plain form, of that of the gzip form; None of any other.
+
+    Who takes gzip can use either form, so both tags name what it holds; who does not, has no use for the gzip one.
+    """
+    return f'{etag[: -len(_GZIP) - 1]}"' if etag.endswith(_GZIP + '"') else None
 
 
 def _unpacked(packed: bytes | memoryview, most: int) -> bytes | None:

@@ -20,7 +20,7 @@ from weedtw.http.spool import Budget
 from weedtw.http.stream import send_pieces
 from weedtw.volume.chunks import ChunkedContent
 from weedtw.volume.contents import Content, Inflated, InMemory
-from weedtw.volume.represent import Representation, other_form
+from weedtw.volume.represent import Representation, plain_tag
 from weedtw.volume.upload import unpack_pairs
 
 LAST_DATE = 253402300799  # the end of the year 9999, beyond which there is no HTTP date
@@ -82,7 +82,7 @@ class Server:
         """Answer with `shown`; raises PreconditionFailed, RangeNotSatisfiable, and what reading raises."""
         modified = modified if modified and 0 < modified <= LAST_DATE else None
         conditions = Conditions.of(request.header)
-        validators = Validators(shown.etag, modified, other_form(shown.etag))
+        validators = Validators(shown.etag, modified, plain_tag(shown.etag))
         verdict = evaluate(conditions, request.method.decode("ascii"), validators)
         if verdict is Verdict.FAILED:
             raise PreconditionFailed
