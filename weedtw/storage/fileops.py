@@ -80,8 +80,8 @@ class FileOps:
         except BlockingIOError:
             return 0
 
-    pwritev: Callable[[int, Sequence[Buffer], int], int] = staticmethod(os.pwritev)  # which may be fewer than given
-    """Return how many bytes were written."""
+    pwritev: Callable[[int, Sequence[Buffer], int], int] = staticmethod(os.pwritev)  # no call of ours in between
+    """Return how many bytes were written, which may be fewer than given."""
 
     def truncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
